@@ -1,0 +1,193 @@
+"""One frozen, typed settings object. Unknown keys are refused, secrets are masked, and nothing here is global.
+
+Order, strongest first: keyword arguments (the CLI's flags), LSTMC_* environment variables, the profile's YAML.
+`lstmc up` resolves settings once and stores them in `<home>/settings.json`; every other process, on whichever node,
+reads that file through `load_settings` and so agrees with the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from market.errors import ConfigError, InputError, NotRunning
+from market.market_clock import MarketClock
+from market.symbols import MAJORS, symbols
+from market.timeframes import Timeframe
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET_NAMES = ("ray_token", "jwt_secret", "data_api_key", "ledger_key")
+
+
+class Settings(BaseSettings):
+    """Everything that differs between two installations. Times are UTC, ports are TCP."""
+
+    model_config = SettingsConfigDict(env_prefix="LSTMC_", frozen=True, extra="forbid", env_nested_delimiter="__")
+
+    home: Path = Path(".lstmc")  # bars, registry, ledger, secrets, logs
+    profile: Literal["local", "production"] = "local"
+
+    market: Literal["simulated", "recorded", "mt5", "http"] = "simulated"
+    bars_dir: Path | None = None  # market=recorded: a folder of SYMBOL_TF.parquet or CSV
+    data_api_url: str | None = None  # market=http: the Windows host's data API
+    symbols: tuple[str, ...] = MAJORS
+    timeframes: tuple[str, ...] = ("H1",)
+    speed: float = 1.0  # market seconds per wall second; simulated and recorded only
+    seed: int = 7  # simulated market
+    start: str | None = None  # recorded: UTC moment the clock starts at
+    history_days: int = 365  # backfill
+    broker_zone: str = "new_york"  # rule of the simulated terminal's server clock, see market.broker_clock
+
+    port: int = 8000  # HTTP API and page
+    dashboard_port: int = 8265
+    data_api_port: int = 8001
+    head_port: int = 6379
+    client_host: str = "127.0.0.1"
+    cors_origins: tuple[str, ...] = ()
+    requests_per_minute: int = 60
+
+    train_on_start: bool = True
+    train_preset: Literal["quick", "full", "m15"] = "quick"
+    poll_seconds: float = 1.0  # wall seconds between looks for closed bars
+    board_bars: int = 240  # bars per symbol on the page
+
+    clock: dict[str, Any] | None = None  # MarketClock.to_dict(); set by `up`
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _symbols(cls, value: Any) -> Any:
+        codes = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(s.code for s in symbols(codes))
+
+    @field_validator("timeframes", mode="before")
+    @classmethod
+    def _timeframes(cls, value: Any) -> Any:
+        names = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return tuple(dict.fromkeys(Timeframe.parse(name).value for name in names))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if not self.symbols or not self.timeframes:
+            raise ValueError("at least one symbol and one timeframe are needed")
+        if self.speed <= 0:
+            raise ValueError("speed must be positive")
+        if self.market == "recorded" and self.bars_dir is None:
+            raise ValueError("market=recorded needs bars_dir (--bars DIR)")
+        if self.market == "http" and not self.data_api_url:
+            raise ValueError("market=http needs data_api_url")
+        if self.market in ("mt5", "http") and self.speed != 1.0:
+            raise ValueError("a live market runs at speed 1")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    # Paths, all under `home`. Absolute, since jobs run elsewhere.
+    @property
+    def home_path(self) -> Path:
+        return self.home.expanduser().resolve()
+
+    @property
+    def bars_path(self) -> Path:
+        return self.home_path / "bars"
+
+    @property
+    def registry_path(self) -> Path:
+        return self.home_path / "registry"
+
+    @property
+    def ledger_url(self) -> str:
+        return f"sqlite:///{self.home_path / 'ledger.sqlite'}"
+
+    @property
+    def market_clock(self) -> MarketClock:
+        return MarketClock.from_dict(self.clock) if self.clock else MarketClock.real()
+
+    @property
+    def is_live(self) -> bool:
+        return self.market in ("mt5", "http")
+
+    def secret(self, name: str) -> SecretStr:
+        """A secret from `<home>/secrets/<name>`, or from LSTMC_SECRET_<NAME>; ConfigError says how to make it."""
+        from_environment = os.environ.get(f"LSTMC_SECRET_{name.upper()}")
+        if from_environment:
+            return SecretStr(from_environment)
+        path = self.home_path / "secrets" / name
+        try:
+            return SecretStr(path.read_text().strip())
+        except FileNotFoundError:
+            raise ConfigError(f"The secret {name!r} is missing in {path.parent}.", hint="Run `lstmc up` once; it makes the secrets.") from None
+
+
+def make_settings(profile: str = "local", **given: Any) -> Settings:
+    """Profile YAML, then environment, then `given` (None: not given) -> Settings; ConfigError names the bad key."""
+    path = ROOT / "configs" / f"{profile}.yaml"
+    if not path.exists():
+        raise ConfigError(f"There is no profile {profile!r}.", hint="Use local or production.")
+    layered: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    from_environment = {k for k in Settings.model_fields if f"LSTMC_{k.upper()}" in os.environ}
+    layered = {k: v for k, v in layered.items() if k not in from_environment}
+    layered |= {k: v for k, v in given.items() if v is not None}
+    return _build(layered | {"profile": profile})
+
+
+def _build(fields: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**fields)
+    except InputError:
+        raise
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error), hint="See configs/local.yaml for all keys.") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "settings"
+    return f"Setting {key}: {first['msg'].removeprefix('Value error, ')}."
+
+
+def save_settings(settings: Settings) -> Path:
+    """Write `<home>/settings.json` (a temporary name, then renamed)."""
+    path = settings.home_path / "settings.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(settings.model_copy(update={"home": settings.home_path}).model_dump_json(indent=1))
+    temporary.replace(path)
+    return path
+
+
+def load_settings(home: str | Path | None = None) -> Settings:
+    """The running installation's settings: `home`, else LSTMC_HOME, else ./.lstmc. NotRunning when there are none."""
+    import json
+
+    folder = Path(home or os.environ.get("LSTMC_HOME") or ".lstmc").expanduser().resolve()
+    path = folder / "settings.json"
+    if not path.exists():
+        raise NotRunning(f"No installation in {folder}.", hint="Start one with `lstmc up`, or point LSTMC_HOME to it.")
+    return _build(json.loads(path.read_text()) | {"home": folder})
+
+
+def ensure_secrets(settings: Settings) -> None:
+    """Create what is missing in `<home>/secrets`, readable by the owner only. Existing secrets are never changed."""
+    folder = settings.home_path / "secrets"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in SECRET_NAMES:
+        path = folder / name
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(48))

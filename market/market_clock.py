@@ -1,0 +1,100 @@
+"""What time it is in the market. Real time, or a simulated market's time, which can run faster and skips weekends.
+
+Every process computes the same market time from the same four numbers; nobody has to be asked.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+NEW_YORK = ZoneInfo("America/New_York")
+WEEK = timedelta(hours=168)
+OPEN_WEEK = timedelta(hours=120)  # Sunday 17:00 to Friday 17:00, New York; DST changes fall into the closed weekend
+
+
+def week_open(moment: datetime) -> datetime:
+    """The start (Sunday 17:00 New York, as UTC) of the trading week that `moment` is in or, at a weekend, follows."""
+    local = moment.astimezone(NEW_YORK)
+    sunday = (local - timedelta(days=(local.weekday() + 1) % 7)).date()
+    start = datetime(sunday.year, sunday.month, sunday.day, 17, tzinfo=NEW_YORK)
+    if start > local:
+        earlier = sunday - timedelta(days=7)
+        start = datetime(earlier.year, earlier.month, earlier.day, 17, tzinfo=NEW_YORK)
+    return start.astimezone(UTC)
+
+
+def is_open(moment: datetime) -> bool:
+    """Whether the FX week is open. Holidays are not known here."""
+    return moment - week_open(moment) < OPEN_WEEK
+
+
+def next_week_open(moment: datetime) -> datetime:
+    return week_open(week_open(moment) + WEEK + timedelta(hours=2))
+
+
+def add_open_time(moment: datetime, span: timedelta) -> datetime:
+    """`moment` plus `span` of open market time: closed weekends are stepped over. `span` >= 0."""
+    if not is_open(moment):
+        moment = next_week_open(moment)
+    while True:
+        start = week_open(moment)
+        left = start + OPEN_WEEK - moment
+        if span < left:
+            return moment + span
+        span -= left
+        moment = next_week_open(moment)
+
+
+def open_time_between(start: datetime, end: datetime) -> timedelta:
+    """Open market time in [start, end]; 0 when end <= start."""
+    if end <= start:
+        return timedelta(0)
+    first, last = week_open(start), week_open(end)
+    inside = min(end - last, OPEN_WEEK) - min(start - first, OPEN_WEEK)
+    weeks = round((last - first) / WEEK)
+    return inside + weeks * OPEN_WEEK
+
+
+@dataclass(frozen=True)
+class MarketClock:
+    """Market time as a function of wall time.
+
+    At wall time `wall_start` (epoch seconds) the market shows `market_start` (epoch seconds, UTC) and from there runs
+    `speed` times as fast. With speed 1 and equal starts it is real time. An accelerated clock steps over closed
+    weekends, and stops at `market_end` (recorded bars end somewhere), when given.
+    """
+
+    wall_start: float
+    market_start: float
+    speed: float = 1.0
+    market_end: float | None = None
+
+    @classmethod
+    def real(cls) -> MarketClock:
+        return cls(0.0, 0.0, 1.0)
+
+    def now(self, wall: float | None = None) -> datetime:
+        """Aware UTC market time at wall epoch seconds `wall` (default: now)."""
+        passed = (time.time() if wall is None else wall) - self.wall_start
+        start = datetime.fromtimestamp(self.market_start, UTC)
+        if self.is_real:
+            return start + timedelta(seconds=passed)
+        moment = add_open_time(start, timedelta(seconds=max(passed, 0.0) * self.speed))
+        if self.market_end is not None:
+            moment = min(moment, datetime.fromtimestamp(self.market_end, UTC))
+        return moment
+
+    @property
+    def is_real(self) -> bool:
+        return self.speed == 1.0 and self.wall_start == self.market_start
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> MarketClock:
+        return cls(**fields)

@@ -1,0 +1,47 @@
+"""The meeting point of learning and judging: what every family forecast, out of sample, beside what then happened.
+
+`cross_validate` fills it; stacking, calibration, the gate and the report read it. No fitting here.
+
+Rows are (symbol, as-of close) pairs, pooled over symbols, sorted by time then symbol. Only rows that some outer test fold
+holds appear. `h` is a horizon in bars. NaN means "not available", never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class FamilyForecasts:
+    """One family's out-of-fold forecasts. Volatility families leave `p_up` empty and the other way round.
+
+    log_rv[h]: log of the forecast realised variance over (t, t+h], float [n].
+    p_up[h]:   probability that close[t+h] > close[t], float [n].
+    """
+
+    log_rv: dict[int, np.ndarray] = field(default_factory=dict)
+    p_up: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class OutOfFold:
+    symbols: tuple[str, ...]
+    horizons: tuple[int, ...]
+    symbol: np.ndarray  # int [n], index into `symbols`
+    time: np.ndarray  # datetime64[us] [n], as-of close, UTC
+    fold: np.ndarray  # int [n], 0..4; the lockbox is fold -1
+    rollover: np.ndarray  # bool [n]: the next bar lies in the rollover hours (16:00-20:00 New York)
+    spread: np.ndarray  # float [n]: log-return cost of a round trip, NaN where the source has no spread
+    rv: dict[int, np.ndarray]  # realised variance over (t, t+h], float [n]
+    ret: dict[int, np.ndarray]  # log-return over (t, t+h], float [n]
+    families: dict[str, FamilyForecasts]  # "har", "har_how", "ewma", "unconditional", "lightgbm", ..., and "stack"
+    # Return quantiles at market.forecasts.QUANTILE_LEVELS: name -> h -> float [n, 7]; "unconditional" and "stack" at least
+    quantiles: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
+    base_rate: dict[int, np.ndarray] = field(default_factory=dict)  # share of ups in the training part, float [n]
+    stack_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # "rv24" -> family -> weight of the last fold
+    cpu_seconds: dict[str, float] = field(default_factory=dict)  # family -> CPU time of fitting and predicting
+
+    def __len__(self) -> int:
+        return len(self.time)
