@@ -32,7 +32,7 @@ class OutOfFold:
     symbol: np.ndarray  # int [n], index into `symbols`
     time: np.ndarray  # datetime64[us] [n], as-of close, UTC
     fold: np.ndarray  # int [n], 0..4; the lockbox is fold -1
-    rollover: np.ndarray  # bool [n]: the next bar lies in the rollover hours (16:00-20:00 New York)
+    rollover: np.ndarray  # bool [n]: the next bar opens in the rollover hours, 14:00-18:59 New York (server 21-01)
     spread: np.ndarray  # float [n]: log-return cost of a round trip, NaN where the source has no spread
     rv: dict[int, np.ndarray]  # realised variance over (t, t+h], float [n]
     ret: dict[int, np.ndarray]  # log-return over (t, t+h], float [n]
