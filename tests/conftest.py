@@ -1,0 +1,30 @@
+"""Fast, pure tests by default: starting Ray outside tests/ray and tests/faults is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+LIVE = {"ray", "faults"}
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.path.relative_to(HERE).parts[0] in LIVE:
+        return
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("A pure test started Ray. Put it into tests/ray, or inject what it needs.")
+
+    monkeypatch.setattr("ray.init", refuse)
+
+
+@pytest.fixture(scope="session")
+def recorded_bars() -> Path:
+    """The folder of recorded bars beside the checkout; tests that need it are skipped where it is absent."""
+    folder = HERE.parent.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no recorded bars in {folder}")
+    return folder
