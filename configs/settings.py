@@ -130,7 +130,9 @@ class Settings(BaseSettings):
         try:
             return SecretStr(path.read_text().strip())
         except FileNotFoundError:
-            raise ConfigError(f"The secret {name!r} is missing in {path.parent}.", hint="Run `lstmc up` once; it makes the secrets.") from None
+            raise ConfigError(
+                f"The secret {name!r} is missing in {path.parent}.", hint="Run `lstmc up` once; it makes the secrets."
+            ) from None
 
 
 def make_settings(profile: str = "local", **given: Any) -> Settings:

@@ -1,0 +1,73 @@
+"""Settings: layering, refusals that name the key, secrets that stay secret."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from configs.settings import ensure_secrets, load_settings, make_settings, save_settings
+from market.errors import ConfigError, LstmcError, NotRunning, UnknownSymbol, UnknownTimeframe
+
+
+def test_the_local_profile_is_a_simulated_market_of_seven_pairs() -> None:
+    settings = make_settings()
+    assert (settings.market, len(settings.symbols), settings.timeframes, settings.history_days) == (
+        "simulated",
+        7,
+        ("H1",),
+        365,
+    )
+
+
+def test_flags_beat_the_environment_and_that_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTMC_PORT", "9001")
+    monkeypatch.setenv("LSTMC_DASHBOARD_PORT", "9002")
+    settings = make_settings(port=9003)
+    assert (settings.port, settings.dashboard_port, settings.data_api_port) == (9003, 9002, 8001)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        ({"symbols": "EURUS"}, UnknownSymbol, "EURUS"),
+        ({"timeframes": "H2"}, UnknownTimeframe, "H2"),
+        ({"colour": "red"}, ConfigError, "colour"),
+        ({"port": "http"}, ConfigError, "port"),
+        ({"market": "recorded"}, ConfigError, "--bars DIR"),
+        ({"speed": 0}, ConfigError, "speed must be positive"),
+        ({"market": "mt5", "speed": 60}, ConfigError, "speed 1"),
+        ({"symbols": ""}, ConfigError, "at least one symbol"),
+        ({"profile": "cloud"}, ConfigError, "local or production"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(given: dict[str, object], kind: type[LstmcError], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        make_settings(**given)  # type: ignore[arg-type]
+
+
+def test_every_process_reads_what_up_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = make_settings(home=tmp_path, symbols="EURUSD,GBPUSD", speed=600.0)
+    save_settings(settings)
+    monkeypatch.setenv("LSTMC_HOME", str(tmp_path))
+    loaded = load_settings()
+    assert (loaded.symbols, loaded.speed, loaded.bars_path) == (("EURUSD", "GBPUSD"), 600.0, tmp_path / "bars")
+
+
+def test_no_installation_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="lstmc up"):
+        load_settings(tmp_path)
+
+
+def test_secrets_are_made_once_and_are_the_owners_alone(tmp_path: Path) -> None:
+    settings = make_settings(home=tmp_path)
+    with pytest.raises(ConfigError, match="jwt_secret"):
+        settings.secret("jwt_secret")
+    ensure_secrets(settings)
+    first = settings.secret("jwt_secret").get_secret_value()
+    ensure_secrets(settings)
+    assert settings.secret("jwt_secret").get_secret_value() == first
+    assert len(first) >= 32
+    assert stat.S_IMODE((tmp_path / "secrets" / "jwt_secret").stat().st_mode) == 0o600
+    assert first not in repr(settings.secret("jwt_secret"))
