@@ -1,0 +1,261 @@
+"""Ray's processes on this machine: the head and the second raylet that plays the Windows node. Starts them, ends exactly
+them. Knows nothing about actors, bars or models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from cluster.run_record import RUN_VARIABLE, Run, Started, members, read_run, run_path, write_run
+from configs.settings import ROOT, Settings
+from market.errors import ClusterError, PortInUse
+
+HEAD_MEMORY = 300 * 1024**2  # bytes of object store; bars and models are small
+MT5_MEMORY = 80 * 1024**2
+PORT_FLAGS = {"port": "--port", "dashboard_port": "--dashboard-port", "data_api_port": "--data-api-port", "head_port": "--head-port"}
+PORT_USES = {"port": "the HTTP API", "dashboard_port": "the Ray dashboard", "data_api_port": "the MT5 data API", "head_port": "the Ray head"}
+
+
+def temp_dir(home: Path) -> Path:
+    """Ray's session folder: short, since unix socket paths end at 107 characters, and one per home."""
+    uid = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    return Path(tempfile.gettempdir()) / f"lstmc-{uid}-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
+
+
+def auth_environment(settings: Settings) -> dict[str, str]:
+    """What a process needs to talk to this cluster."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": settings.secret("ray_token").get_secret_value()}
+
+
+def ray_environment(settings: Settings, run_id: str) -> dict[str, str]:
+    """The environment of both raylets; workers, actors and jobs inherit it."""
+    venv_bin = str(Path(sys.executable).parent)
+    old_path = os.environ.get("PYTHONPATH")
+    return (
+        {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        | auth_environment(settings)
+        | {
+            RUN_VARIABLE: run_id,
+            "LSTMC_HOME": str(settings.home_path),
+            "PATH": os.pathsep.join([venv_bin, os.environ.get("PATH", os.defpath)]),  # `python` in a job is ours
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *([old_path] if old_path else [])]),
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": "1",  # serving and training share few cores
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # Ray's 15 starves Serve beside any ordinary process
+            "RAY_health_check_period_ms": "1000",  # a dead node is seen after seconds, not a quarter of a minute
+            "RAY_health_check_timeout_ms": "5000",
+            "RAY_health_check_failure_threshold": "3",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "DASHBOARD_METRIC_PORT": str(free_port()),
+        }
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
+
+
+def check_ports(settings: Settings) -> None:
+    """PortInUse for the first of our ports that somebody listens on, or two settings with one port. Before anything starts."""
+    taken: dict[int, str] = {}
+    for name, flag in PORT_FLAGS.items():
+        port = getattr(settings, name)
+        if port in taken:
+            raise PortInUse(f"Port {port} is set for both {PORT_USES[taken[port]]} and {PORT_USES[name]}.", hint=f"Move one with `lstmc up {flag} N`.")
+        taken[port] = name
+        if _busy(port):
+            who = _listener(port)
+            raise PortInUse(
+                f"Port {port} ({PORT_USES[name]}) is in use{f' by {who}' if who else ''}.",
+                hint=f"Stop that program, or move ours with `lstmc up {flag} {_next_free(port)}`.",
+            )
+
+
+def _busy(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is not a listener
+        try:
+            listener.bind(("0.0.0.0", port))
+            return False
+        except OSError:
+            return True
+
+
+def _next_free(port: int) -> int:
+    return next((p for p in range(port + 1, min(port + 200, 65536)) if not _busy(p)), free_port())
+
+
+def _listener(port: int) -> str:
+    """`name (pid N)` of who listens on the port, empty when the system will not tell."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return ""
+
+
+def head_command(settings: Settings, cores: int) -> list[str]:
+    return [
+        "ray", "start", "--head", "--block", f"--port={settings.head_port}", f"--temp-dir={temp_dir(settings.home_path)}",
+        "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={settings.dashboard_port}",
+        f"--num-cpus={max(2, cores)}", "--labels=role=head", f"--object-store-memory={HEAD_MEMORY}",
+        f"--ray-client-server-port={free_port()}", *_agent_ports(), "--disable-usage-stats",
+    ]  # fmt: skip
+
+
+def mt5_command(gcs_address: str, *, memory: int | None = MT5_MEMORY) -> list[str]:
+    """`ray start` of the node that holds the terminal: the `mt5` resource, zero CPUs so that nothing else lands there."""
+    return [
+        "ray", "start", "--block", f"--address={gcs_address}", "--num-cpus=0", "--num-gpus=0", '--resources={"mt5": 1}',
+        "--labels=role=mt5", *([f"--object-store-memory={memory}"] if memory else []), *_agent_ports(),
+    ]  # fmt: skip
+
+
+def _agent_ports() -> list[str]:
+    """Ray's fixed defaults collide when two raylets share a machine."""
+    names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
+    return [f"--{name}={free_port()}" for name in names] + ["--min-worker-port=0", "--max-worker-port=0"]
+
+
+def _spawn(command: Sequence[str], environment: dict[str, str], log: Path) -> Started:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    program = str(Path(sys.executable).parent / command[0])
+    with log.open("ab") as output:
+        child = subprocess.Popen(  # its own session: Ctrl-C at the terminal reaches us only, and we end it in order
+            [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True
+        )
+    return Started.of(child.pid)
+
+
+def new_run(settings: Settings) -> Run:
+    return Run(
+        run_id=uuid.uuid4().hex,
+        state="starting",
+        temp_dir=str(temp_dir(settings.home_path)),
+        ports={name: getattr(settings, name) for name in PORT_FLAGS},
+        started_at=time.time(),
+    )
+
+
+def start_head(settings: Settings) -> Run:
+    """Start the head and wait until its control store answers; ClusterError shows the end of its log otherwise."""
+    run = new_run(settings)
+    shutil.rmtree(run.temp_dir, ignore_errors=True)  # a dead session's sockets and `ray_current_cluster`
+    home = settings.home_path
+    log = home / "logs" / "head.log"
+    head = _spawn(head_command(settings, os.cpu_count() or 2), ray_environment(settings, run.run_id), log)
+    run = run.with_process("head", head)
+    write_run(home, run)
+    _wait(lambda: listens(settings.head_port), head, log, "The Ray head did not start")
+    return run
+
+
+def start_mt5_node(settings: Settings, run: Run) -> Run:
+    """Start the second raylet of a running head. Returns before it has joined: see `bootstrap`."""
+    home = settings.home_path
+    environment = ray_environment(settings, run.run_id)
+    node = _spawn(mt5_command(f"127.0.0.1:{settings.head_port}"), environment, home / "logs" / "mt5_node.log")
+    run = run.with_process("mt5", node)
+    write_run(home, run)
+    return run
+
+
+def _wait(ready: Callable[[], bool], started: Started, log: Path, what: str, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if started.process() is None:
+            raise ClusterError(f"{what}: {last_lines(log)}", hint=f"The whole log: {log}")
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{what} within {seconds:.0f} s.", hint=f"See {log}")
+        time.sleep(0.1)
+
+
+def last_lines(log: Path, n: int = 5) -> str:
+    """The last `n` non-empty lines of a log, joined."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    return " | ".join(lines[-n:]) or "its log is empty"
+
+
+def stop(home: Path, *, market_time: str | None = None) -> int:
+    """End every process of the recorded run, then remove Ray's session folder. Returns how many ended; 0 when none ran."""
+    run = read_run(home)
+    if run is None:
+        return 0
+    ended = end_processes(members(run))
+    ended += end_processes(members(run))  # whoever was born meanwhile
+    shutil.rmtree(run.temp_dir, ignore_errors=True)
+    if run_path(home).exists():
+        keep = market_time or run.market_time
+        write_run(home, Run(**{**vars(run), "state": "down", "processes": {}, "market_time": keep}))
+    return ended
+
+
+def stop_node(run: Run, name: str) -> int:
+    """End what is left of one node: its recorded process and descendants."""
+    started = run.processes.get(name)
+    process = started.process() if started else None
+    return end_processes([process, *process.children(recursive=True)]) if process else 0
+
+
+def end_processes(processes: Sequence[psutil.Process], patience: float = 5.0) -> int:
+    """TERM, then KILL whoever is still there after `patience` seconds."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=patience)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=patience)
+    return len(processes)
+
+
+def shell_exports(settings: Settings) -> str:
+    """Lines a shell can eval so that `ray` commands reach this cluster."""
+    token = settings.home_path / "secrets" / "ray_token"
+    return f'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(cat {token})" RAY_ADDRESS=http://127.0.0.1:{settings.dashboard_port}'
+
+
+def node_plan(kind: str, settings: Settings, head_host: str) -> list[str]:
+    """The commands that make another machine a node of this cluster. `kind`: head | worker | windows."""
+    address = f"{head_host}:{settings.head_port}"
+    if kind == "head":
+        return [
+            "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=<the token, from the head's secrets/ray_token>",
+            f"ray start --head --block --port={settings.head_port} --dashboard-host=127.0.0.1 --dashboard-port={settings.dashboard_port} --labels=role=head",
+        ]
+    if kind == "worker":
+        return [
+            "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=<the token, from the head's secrets/ray_token>",
+            f"ray start --block --address={address} --labels=role=train",
+        ]
+    resources = json.dumps(json.dumps({"mt5": 1}))
+    return [
+        '$env:RAY_AUTH_MODE = "token"; $env:RAY_AUTH_TOKEN = "<the token, from the head\'s secrets/ray_token>"',
+        '$env:RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER = "1"',
+        f"ray start --block --address={address} --num-cpus=0 --resources={resources} --labels=role=mt5",
+    ]
