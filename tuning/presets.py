@@ -1,0 +1,102 @@
+"""Named training settings from configs/models.yaml. Refuses unknown keys; fits nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from market.errors import ConfigError
+from tuning.splits import Scheme
+
+MODELS_YAML = Path(__file__).resolve().parent.parent / "configs" / "models.yaml"
+LEARNERS = ("lightgbm", "xgboost", "lstm", "gru", "attention")
+
+
+@dataclass(frozen=True)
+class Boosting:
+    """Trees of LightGBM and XGBoost. `row_share`: share of training rows (by time step) used for long horizons."""
+
+    trees: int = 100
+    leaves: int = 15
+    learning_rate: float = 0.05
+    min_rows_in_leaf: int = 200
+    row_step: int = 4  # of rows whose labels overlap (horizon > 1) every `row_step`-th bar is used
+
+
+@dataclass(frozen=True)
+class Nets:
+    """Sequence models. A chunk is `warm_up` bars without a loss, then `body` bars that each predict."""
+
+    hidden: int = 32
+    layers: int = 1
+    epochs: int = 4
+    warm_up: int = 64
+    body: int = 128
+    batch: int = 32  # chunks
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-3
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Preset:
+    """`families`: learners beyond the econometric baselines, which always run. Days are calendar days."""
+
+    name: str
+    families: tuple[str, ...] = ()
+    folds: int = 5
+    test_days: float = 365.0
+    test_share: float = 0.45
+    lockbox_days: float = 60.0
+    max_train_bars: int | None = None
+    min_train_bars: int = 500
+    embargo_bars: int | None = None  # None: the longest horizon
+    seed: int = 7
+    boosting: Boosting = Boosting()
+    nets: Nets = Nets()
+
+    def scheme(self, longest_horizon: int) -> Scheme:
+        """The cut for labels of `longest_horizon` bars; the embargo is never shorter than that."""
+        return Scheme(
+            folds=self.folds,
+            embargo=max(self.embargo_bars or 0, longest_horizon),
+            test_days=self.test_days,
+            test_share=self.test_share,
+            lockbox_days=self.lockbox_days,
+            max_train_bars=self.max_train_bars,
+            min_train_bars=self.min_train_bars,
+        )
+
+
+def load_preset(name: str, path: Path = MODELS_YAML) -> Preset:
+    """A preset by name; ConfigError names the bad key or lists the names there are."""
+    import yaml
+
+    known = yaml.safe_load(path.read_text())
+    if not isinstance(known, dict) or name not in known:
+        names = ", ".join(known) if isinstance(known, dict) else "none"
+        raise ConfigError(f"There is no preset {name!r}.", hint=f"Use one of: {names}.")
+    given = dict(known[name] or {})
+    _only_known(given, Preset, name, besides={"name"})
+    for key, kind in (("boosting", Boosting), ("nets", Nets)):
+        if key in given:
+            _only_known(given[key], kind, f"{name}.{key}")
+            given[key] = kind(**given[key])
+    families = tuple(given.pop("families", ()))
+    strange = [family for family in families if family not in LEARNERS]
+    if strange:
+        raise ConfigError(f"Preset {name}: unknown family {strange[0]!r}.", hint=f"Known: {', '.join(LEARNERS)}.")
+    return Preset(name=name, families=families, **given)
+
+
+def _only_known(given: Any, kind: type, where: str, besides: set[str] | frozenset[str] = frozenset()) -> None:
+    if not isinstance(given, dict):
+        raise ConfigError(f"configs/models.yaml: {where} must hold keys and values.", hint="Compare the other presets.")
+    allowed = {f.name for f in fields(kind)} - besides
+    for key in given:
+        if key not in allowed:
+            raise ConfigError(
+                f"configs/models.yaml: {where} has the unknown key {key!r}.",
+                hint=f"Known: {', '.join(sorted(allowed))}.",
+            )

@@ -1,0 +1,109 @@
+"""One symbol's bars as numpy columns, with their place in the New York trading week. Fits nothing.
+
+All hours are counted from the week's open, Sunday 17:00 New York: clock changes fall into the closed weekend, so a
+position in the week always means the same wall-clock hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from market.errors import NotEnoughBars
+from market.market_clock import NEW_YORK, week_open
+from market.symbols import CATALOGUE
+from market.timeframes import Timeframe
+
+WEEK_SECONDS = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Series:
+    """`n` closed bars of one symbol, oldest first. Prices in price units, times datetime64[us] in UTC."""
+
+    symbol: str
+    open_time: np.ndarray  # [n]
+    close_time: np.ndarray  # [n], the as-of time of a row
+    open: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    close: np.ndarray
+    log_return: np.ndarray  # [n], log(close[t] / close[t-1]), NaN in row 0
+    spread: np.ndarray  # [n], round-trip cost as a log-return; NaN where the source has none
+    position: np.ndarray  # int [n], place of the bar in the trading week, in bars
+
+    def __len__(self) -> int:
+        return len(self.close)
+
+
+def positions_per_week(timeframe: Timeframe) -> int:
+    return WEEK_SECONDS // timeframe.seconds
+
+
+def make_series(bars: pa.Table, timeframe: Timeframe) -> Series:
+    """A table in BAR_SCHEMA (one symbol and timeframe, oldest first) -> Series. NotEnoughBars when it is empty."""
+    if bars.num_rows == 0:
+        raise NotEnoughBars("There are no bars.", hint="Import or backfill bars first: `lstmc bars backfill`.")
+    symbol = bars["symbol"][0].as_py()
+    opened, closed = (
+        bars[name].cast(pa.int64()).to_numpy().astype("datetime64[us]") for name in ("open_time", "close_time")
+    )
+    close = bars["close"].to_numpy()
+    log_close = np.log(close)
+    return Series(
+        symbol=symbol,
+        open_time=opened,
+        close_time=closed,
+        open=bars["open"].to_numpy(),
+        high=bars["high"].to_numpy(),
+        low=bars["low"].to_numpy(),
+        close=close,
+        log_return=np.concatenate([[np.nan], np.diff(log_close)]),
+        spread=_spread(bars, symbol, close),
+        position=week_position(opened, timeframe),
+    )
+
+
+def make_all_series(bars: Mapping[str, pa.Table], timeframe: Timeframe) -> list[Series]:
+    """Series in the order of the symbols' names, so that the mapping's order never matters."""
+    return [make_series(bars[symbol], timeframe) for symbol in sorted(bars)]
+
+
+def _spread(bars: pa.Table, symbol: str, close: np.ndarray) -> np.ndarray:
+    points = bars["spread_points"].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    known = CATALOGUE.get(symbol)
+    return points * known.point / close if known else np.full(len(close), np.nan)
+
+
+def seconds_into_week(moments: np.ndarray) -> np.ndarray:
+    """Seconds since the last Sunday 17:00 New York. datetime64 [n] -> int64 [n]"""
+    seconds = np.asarray(moments).astype("datetime64[s]").astype(np.int64)
+    if len(seconds) == 0:
+        return seconds
+    opens = _week_opens(int(seconds.min()), int(seconds.max()))
+    return seconds - opens[np.searchsorted(opens, seconds, side="right") - 1]
+
+
+def _week_opens(first: int, last: int) -> np.ndarray:
+    """Epoch seconds of every week's open from the one before `first` to the one before `last`. [weeks]"""
+    local = week_open(datetime.fromtimestamp(first, UTC)).astimezone(NEW_YORK)
+    opens = []
+    while (moment := int(local.timestamp())) <= last:
+        opens.append(moment)
+        local += timedelta(days=7)  # wall-clock arithmetic: stays at 17:00 across clock changes
+    return np.array(opens, dtype=np.int64)
+
+
+def week_position(open_time: np.ndarray, timeframe: Timeframe) -> np.ndarray:
+    """Place in the trading week, in bars: 0 is the bar that opens Sunday 17:00 New York. int [n]"""
+    return seconds_into_week(open_time) // timeframe.seconds
+
+
+def is_rollover(close_time: np.ndarray) -> np.ndarray:
+    """Whether the next bar opens in the rollover hours, 14:00-18:59 New York (21-01 on most servers). bool [n]"""
+    hour = (17 + seconds_into_week(close_time) // 3600) % 24
+    return (hour >= 14) & (hour <= 18)
