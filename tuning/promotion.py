@@ -181,7 +181,15 @@ def _direction(oof: OutOfFold, h: int, candidate: str) -> Contest | None:
     rest = {name: log_loss(up, p) for name, p in p_up.items() if name != candidate}
     baselines = {"base_rate": log_loss(up, oof.base_rate[h]), "coin": log_loss(up, np.full(len(oof), 0.5))}
     return Contest(
-        f"sign{h}", "sign", h, "log_loss", log_loss(up, p_up[candidate]), p_up[candidate], baselines, rest | baselines, up
+        f"sign{h}",
+        "sign",
+        h,
+        "log_loss",
+        log_loss(up, p_up[candidate]),
+        p_up[candidate],
+        baselines,
+        rest | baselines,
+        up,
     )
 
 
@@ -245,7 +253,8 @@ def _test(oof: OutOfFold, contest: Contest, against: np.ndarray, rows: np.ndarra
 def _family_t(oof: OutOfFold, contest: Contest, baseline: np.ndarray, rows: np.ndarray) -> dict[str, float]:
     losses = {STACK: contest.candidate} | contest.families
     return {
-        name: panel_test(values[rows], baseline[rows], oof.time[rows], contest.horizon).t for name, values in losses.items()
+        name: panel_test(values[rows], baseline[rows], oof.time[rows], contest.horizon).t
+        for name, values in losses.items()
     }
 
 
@@ -296,7 +305,10 @@ def _well_formed(oof: OutOfFold, contest: Contest) -> list[Condition]:
     answered = np.isin(oof.fold, np.unique(oof.fold[finite]))  # the first fold may be needed to fit the stack
     missing = _mean((~finite)[due & answered].astype(float))
     conditions = [Condition("no_nan", bool(missing <= MAX_MISSING), _figure(missing), MAX_MISSING)]
-    spread = min((float(np.ptp(wide[finite & (oof.symbol == s)], axis=0).max()) for s in np.unique(oof.symbol[finite])), default=0.0)
+    spread = min(
+        (float(np.ptp(wide[finite & (oof.symbol == s)], axis=0).max()) for s in np.unique(oof.symbol[finite])),
+        default=0.0,
+    )
     conditions.append(Condition("not_constant", spread > 0.0, spread, 0.0))
     if contest.kind == "r":
         crossing = _mean((np.diff(wide[finite], axis=1) < 0).any(axis=1).astype(float))

@@ -45,7 +45,12 @@ def test_log_loss_of_a_coin_is_log_two_and_certainty_is_finite():
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
-    [([0.1, 0.2, 0.8, 0.9], 1.0), ([0.9, 0.8, 0.2, 0.1], 0.0), ([0.5, 0.5, 0.5, 0.5], 0.5), ([0.1, 0.8, 0.2, 0.9], 0.75)],
+    [
+        ([0.1, 0.2, 0.8, 0.9], 1.0),
+        ([0.9, 0.8, 0.2, 0.1], 0.0),
+        ([0.5, 0.5, 0.5, 0.5], 0.5),
+        ([0.1, 0.8, 0.2, 0.9], 0.75),
+    ],
 )
 def test_auc_literal(scores, expected):
     assert auc(np.array([0.0, 0.0, 1.0, 1.0]), np.array(scores)) == expected

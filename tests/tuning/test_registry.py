@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from market.errors import BundleRefused, ModelError, NoChampion
+from tuning.bundle import save_bundle
+from tuning.registry import Registry
+
+
+class Constant:
+    bars_needed = 1
+    spec_digest = "spec"
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def save(self, folder: Path) -> None:
+        (folder / "ensemble.json").write_text(json.dumps({"value": self.value}))
+
+    def forecast(self, bars):
+        return {}
+
+
+def new_bundle(folder: Path, value: float, timeframe: str = "H1", hour: int = 0) -> Path:
+    fields = {
+        "timeframe": timeframe,
+        "kind": "econometric",
+        "symbols": ("EURUSD",),
+        "horizons": (1, 24),
+        "trained_from": datetime(2019, 1, 1, tzinfo=UTC),
+        "trained_until": datetime(2020, 1, 1, tzinfo=UTC),
+        "data_version": "bars@1",
+        "made_at": datetime(2026, 1, 1, hour, tzinfo=UTC),
+    }
+    save_bundle(Constant(value), fields, folder)
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(tmp_path / "registry")
+
+
+@pytest.fixture
+def three(registry, tmp_path):
+    return [registry.add(new_bundle(tmp_path / f"new{k}", k, hour=k)).id for k in range(3)]
+
+
+def test_an_absent_registry_is_empty(registry):
+    assert registry.list() == []
+    assert registry.champion("H1") is None
+    assert registry.champion_history("H1") == []
+
+
+def test_add_moves_the_bundle_in(registry, tmp_path):
+    folder = new_bundle(tmp_path / "new", 1.0)
+    version = registry.add(folder)
+    assert not folder.exists()
+    assert registry.get(version.id) == version
+    assert registry.path(version.id).is_dir()
+    assert registry.champion("H1") is None, "adding does not promote"
+
+
+def test_add_twice_is_add_once(registry, tmp_path):
+    first = registry.add(new_bundle(tmp_path / "a", 1.0))
+    again = registry.add(new_bundle(tmp_path / "b", 1.0, hour=5))
+    assert again == first
+    assert len(registry.list()) == 1
+
+
+def test_a_damaged_bundle_is_not_added(registry, tmp_path):
+    folder = new_bundle(tmp_path / "new", 1.0)
+    (folder / "ensemble.json").write_text('{"value": 2}')
+    with pytest.raises(BundleRefused):
+        registry.add(folder)
+    assert registry.list() == []
+
+
+def test_list_is_newest_first_and_by_timeframe(registry, three, tmp_path):
+    other = registry.add(new_bundle(tmp_path / "m15", 1.0, timeframe="M15")).id
+    assert [v.id for v in registry.list("H1")] == three[::-1]
+    assert [v.id for v in registry.list("M15")] == [other]
+
+
+def test_promote_and_history(registry, three):
+    registry.promote(three[0], "first")
+    registry.promote(three[1], "better")
+    registry.promote(three[1], "said twice")
+    assert registry.champion("H1").id == three[1]
+    history = registry.champion_history("H1")
+    assert [(e["action"], e["id"], e["before"], e["why"]) for e in history] == [
+        ("promote", three[0], None, "first"),
+        ("promote", three[1], three[0], "better"),
+    ]
+
+
+def test_rollback_goes_one_further_back_each_time(registry, three):
+    for model_id in three:
+        registry.promote(model_id, "")
+    assert registry.rollback("H1").id == three[1]
+    assert registry.rollback("H1").id == three[0]
+    with pytest.raises(NoChampion, match="no earlier champion"):
+        registry.rollback("H1")
+    registry.promote(three[2], "again")
+    assert registry.rollback("H1").id == three[0]
+    assert registry.champion("H1").id == three[0]
+
+
+def test_a_crash_between_history_and_pointer_leaves_the_old_champion(registry, three):
+    for model_id in three[:2]:
+        registry.promote(model_id, "")
+    history = registry.root / "champions" / "H1.history.jsonl"
+    entry = {"at": "2026-01-01T00:00:00Z", "action": "promote", "id": three[2], "before": three[1], "why": ""}
+    with open(history, "a") as file:
+        file.write(json.dumps(entry) + '\n{"at": "2026-')
+    assert registry.champion("H1").id == three[1]
+    assert registry.rollback("H1").id == three[0]
+
+
+def test_a_damaged_model_is_not_promoted(registry, three):
+    (registry.path(three[0]) / "ensemble.json").write_text("{}")
+    with pytest.raises(BundleRefused):
+        registry.promote(three[0], "")
+    assert registry.champion("H1") is None
+
+
+def test_a_damaged_pointer_says_so_and_promotion_repairs_it(registry, three):
+    registry.promote(three[0], "")
+    (registry.root / "champions" / "H1.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        registry.champion("H1")
+    registry.promote(three[1], "")
+    assert registry.champion("H1").id == three[1]
+
+
+@pytest.mark.parametrize("model_id", ["h1-unknown", "", ".", "..", "../champions", "/etc", ".arriving-x"])
+def test_unknown_ids_and_ids_that_lead_outside(registry, three, model_id):
+    with pytest.raises(ModelError, match="no model"):
+        registry.path(model_id)
+
+
+def test_two_processes_promote_at_once(registry, three):
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as racers:
+        list(racers.map(registry.promote, [three[k % 3] for k in range(30)], ["race"] * 30))
+    history = registry.champion_history("H1")
+    assert history[-1]["id"] == registry.champion("H1").id
+    assert all(entry["before"] == earlier["id"] for earlier, entry in zip(history, history[1:], strict=False))

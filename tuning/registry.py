@@ -1,0 +1,175 @@
+"""The models of one installation, as files: bundles by id, one champion per timeframe, and who replaced whom.
+
+    <path>/models/<id>/              a bundle, never changed once it is here
+    <path>/champions/H1.json         the champion's id, since when and why; renamed into place
+    <path>/champions/H1.history.jsonl   one line per promotion or rollback, appended before the pointer moves
+
+Safe for several processes: changes hold a file lock, readers see the old pointer or the new one. Knows nothing about
+how models are judged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from market.errors import BundleRefused, ModelError, NoChampion
+from market.forecasts import iso_utc
+from market.timeframes import Timeframe
+from tuning.bundle import read_version, verify, write_json
+from tuning.model_version import ModelVersion
+
+
+class Registry:
+    """`path` is created on the first write; an absent folder is an empty registry."""
+
+    def __init__(self, path: Path) -> None:
+        self.root = Path(path)
+        self._models = self.root / "models"
+        self._champions = self.root / "champions"
+
+    def add(self, folder: Path) -> ModelVersion:
+        """Verify a new bundle and move it in. Adding the same content again changes nothing (the first stays)."""
+        version = verify(Path(folder))
+        with self._lock():
+            target = self._models / version.id
+            if target.exists():
+                return read_version(target)
+            self._models.mkdir(parents=True, exist_ok=True)
+            arriving = self._models / f".arriving-{uuid.uuid4().hex}"
+            shutil.copytree(folder, arriving)
+            try:
+                verify(arriving)
+                arriving.rename(target)
+            except BaseException:
+                shutil.rmtree(arriving, ignore_errors=True)
+                raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return version
+
+    def path(self, model_id: str) -> Path:
+        """The bundle's folder; ModelError when there is no such model."""
+        # An id may come from a URL: it must name a direct child, not a way out.
+        folder = self._models / model_id
+        if not model_id or folder.parent != self._models or model_id.startswith(".") or not folder.is_dir():
+            raise ModelError(f"There is no model {model_id!r}.", hint="See `lstmc models list`.")
+        return folder
+
+    def get(self, model_id: str) -> ModelVersion:
+        return read_version(self.path(model_id))
+
+    def list(self, timeframe: str | None = None) -> list[ModelVersion]:
+        """All models, newest first. Folders that are no bundles are passed over."""
+        found = []
+        for folder in sorted(self._models.glob("[!.]*")) if self._models.is_dir() else []:
+            try:
+                version = read_version(folder)
+            except BundleRefused:
+                continue
+            if timeframe is None or version.timeframe == timeframe:
+                found.append(version)
+        earliest = datetime.min.replace(tzinfo=UTC)
+        return sorted(found, key=lambda v: (v.made_at or earliest, v.id), reverse=True)
+
+    def champion(self, timeframe: str) -> ModelVersion | None:
+        """The model that serves this timeframe; None when there is none yet. ModelError when its files are gone."""
+        pointer = self.champion_pointer(timeframe)
+        return None if pointer is None else self.get(pointer["id"])
+
+    def champion_pointer(self, timeframe: str) -> dict[str, Any] | None:
+        """{"id", "since", "why"} of the champion, cheap to poll."""
+        try:
+            pointer = json.loads(self._pointer(timeframe).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise ModelError(
+                f"{self._pointer(timeframe)} is damaged.", hint="Promote a model again: `lstmc models promote ID`."
+            ) from None
+        return pointer
+
+    def promote(self, model_id: str, why: str) -> ModelVersion:
+        """Make a model the champion of its timeframe, after verifying it. Promoting the champion again changes nothing."""
+        version = verify(self.path(model_id))
+        with self._lock():
+            if (self.champion_pointer_or_none(version.timeframe) or {}).get("id") != model_id:
+                self._replace(version.timeframe, model_id, "promote", why)
+        return version
+
+    def rollback(self, timeframe: str) -> ModelVersion:
+        """Back to the champion before the present one; again: one further back. NoChampion when there is none before."""
+        with self._lock():
+            line = self._succession(timeframe)
+            if len(line) < 2:
+                raise NoChampion(
+                    f"There is no earlier champion for {timeframe}.", hint="Promote one: `lstmc models promote ID`."
+                )
+            version = verify(self.path(line[-2]))
+            self._replace(timeframe, line[-2], "rollback", f"Rolled back from {line[-1]}.")
+        return version
+
+    def champion_history(self, timeframe: str) -> list[dict[str, Any]]:
+        """Promotions and rollbacks, oldest first: {"at", "action", "id", "before", "why"}."""
+        file = self._champions / f"{Timeframe.parse(timeframe).value}.history.jsonl"
+        if not file.is_file():
+            return []
+        entries = []
+        for line in file.read_text().splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:  # a line cut short by a crash; the pointer had not moved yet
+                continue
+        return entries
+
+    def _succession(self, timeframe: str) -> list[str]:
+        """Champions by promotion, with those undone by a rollback taken away again."""
+        line: list[str] = []
+        for entry in self.champion_history(timeframe):
+            if entry["action"] == "promote":
+                line.append(entry["id"])
+            elif line:
+                line.pop()
+        present = (self.champion_pointer_or_none(timeframe) or {}).get("id")
+        if present is None:
+            return line
+        # The pointer decides: a crash may have left the history one entry ahead of it.
+        return line[: line.index(present) + 1] if present in line else [*line, present]
+
+    def _replace(self, timeframe: str, model_id: str, action: str, why: str) -> None:
+        self._champions.mkdir(parents=True, exist_ok=True)
+        now = iso_utc(datetime.now(UTC).replace(microsecond=0))
+        before = (self.champion_pointer_or_none(timeframe) or {}).get("id")
+        entry = {"at": now, "action": action, "id": model_id, "before": before, "why": why}
+        with open(self._champions / f"{timeframe}.history.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        write_json(self._pointer(timeframe), {"id": model_id, "since": now, "why": why})
+
+    def champion_pointer_or_none(self, timeframe: str) -> dict[str, Any] | None:
+        """As champion_pointer, a damaged pointer counting as none: promotion is how it is repaired."""
+        try:
+            return self.champion_pointer(timeframe)
+        except ModelError:
+            return None
+
+    def _pointer(self, timeframe: str) -> Path:
+        return self._champions / f"{Timeframe.parse(timeframe).value}.json"
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / ".lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
