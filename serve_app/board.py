@@ -1,0 +1,312 @@
+"""The newest forecasts in this replica's memory: ready-made bytes and an ETag per symbol, and the events of the stream.
+
+Pure: no HTTP, no Ray, and market time comes from an injected clock. Each symbol and timeframe has a key, "EURUSD/H1".
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from market.forecasts import BoardUpdate, iso_utc, parse_utc
+from market.market_clock import add_open_time
+from market.timeframes import Timeframe
+from serve_app.plain_words import skill_sentence
+from serve_app.stream import Event, Subscription
+
+BAR_COLUMNS = ("close_time", "open", "high", "low", "close")
+EVENTS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A body ready to send and the tag of what it says; the tag leaves out age and time of serving."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass
+class _Card:
+    """One rendered forecast: `head` is its JSON without the closing brace, so that age and time can be put behind."""
+
+    head: bytes
+    etag: str
+    fields: dict[str, Any]
+    as_of: datetime
+    stale_after: datetime
+    stale: bool
+
+
+def key_of(symbol: str, timeframe: str) -> str:
+    return f"{symbol}/{timeframe}"
+
+
+def etag_of(body: bytes) -> str:
+    return f'W/"{blake2b(body, digest_size=10).hexdigest()}"'
+
+
+def stale_after(as_of: datetime, timeframe: Timeframe, grace: timedelta) -> datetime:
+    """Market time from which a forecast made at `as_of` is stale: the next bar's close, weekends stepped over, plus grace."""
+    return add_open_time(as_of, timeframe.delta) + grace
+
+
+@dataclass
+class Board:
+    """Holds the newest `BoardUpdate` and renders it once per change.
+
+    `now` is the market's clock, `wall` the wall's (epoch seconds); `speed` is market seconds per wall second. A stale
+    flag is judged at every answer, so it can never be older than the answer itself.
+    """
+
+    now: Callable[[], datetime]
+    speed: float = 1.0
+    bars_kept: int = 240
+    wall: Callable[[], float] = time.time
+    instance: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+
+    def __post_init__(self) -> None:
+        self.update = BoardUpdate(version=-1)
+        self.filled = False
+        self._cards: dict[str, _Card] = {}
+        self._sequence = 0
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._subscribers: set[Subscription] = set()
+
+    @property
+    def grace(self) -> timedelta:
+        """How late a bar may be: 60 market seconds for the bar, 15 wall seconds for reading and computing."""
+        return timedelta(seconds=60 + 15 * self.speed)
+
+    # Writing
+
+    def apply(self, update: BoardUpdate) -> bool:
+        """Take over `update`, tell the subscribers; False when it is not newer than what is held.
+
+        Versions count within one life of the forecaster (`status["started_at"]`); another life is always newer.
+        """
+        if self.filled and self._same_life(update) and update.version <= self.update.version:
+            return False
+        bars, new_bars = self._merge_bars(update.bars)
+        previous, self.filled = self.update, True
+        self.update = BoardUpdate(
+            version=update.version,
+            forecasts=previous.forecasts | update.forecasts,
+            signals=previous.signals | update.signals,
+            skill=previous.skill | update.skill,
+            models=previous.models | update.models,
+            bars=bars,
+            status=update.status,
+        )
+        changed = [key for key in self.update.forecasts if self._render(key)]
+        self._emit(changed, new_bars)
+        return True
+
+    def tick(self) -> list[str]:
+        """Judge every stale flag again; flipped keys are rendered, sent to the subscribers and returned."""
+        now = self.now()
+        flipped = [key for key, card in self._cards.items() if card.stale != self._is_stale(key, card, now)]
+        for key in flipped:
+            self._render(key)
+        if flipped:
+            self._emit(flipped, {})
+        return flipped
+
+    def _same_life(self, update: BoardUpdate) -> bool:
+        return update.status.get("started_at") == self.update.status.get("started_at")
+
+    def _merge_bars(
+        self, incoming: dict[str, list[list[Any]]]
+    ) -> tuple[dict[str, list[list[Any]]], dict[str, list[list[Any]]]]:
+        """(all bars, oldest first, at most `bars_kept`; only those that are new or revised)."""
+        held, new = dict(self.update.bars), {}
+        for key, rows in incoming.items():
+            known = {row[0]: row for row in held.get(key, [])}
+            fresh = [list(row) for row in rows if known.get(row[0]) != list(row)]
+            if fresh:
+                known |= {row[0]: row for row in fresh}
+                held[key] = [known[close] for close in sorted(known)][-self.bars_kept :]
+                new[key] = fresh[-self.bars_kept :]
+            held.setdefault(key, [])
+        return held, new
+
+    # Rendering
+
+    def _is_stale(self, key: str, card: _Card, now: datetime) -> bool:
+        return bool(self.update.forecasts[key].get("stale")) or now > card.stale_after
+
+    def _render(self, key: str) -> bool:
+        """Render one forecast; whether it says something new."""
+        forecast = self.update.forecasts[key]
+        timeframe = Timeframe.parse(forecast["timeframe"])
+        as_of = parse_utc(forecast["as_of"])
+        limit = stale_after(as_of, timeframe, self.grace)
+        old = self._cards.get(key)
+        card = _Card(b"", "", {}, as_of, limit, False)
+        card.stale = self._is_stale(key, card, self.now())
+        card.fields = forecast | {
+            "next_bar_due": iso_utc(add_open_time(as_of, timeframe.delta)),
+            "stale": card.stale,
+            "reason": self._reason(forecast, card),
+            "skill": self.skill_cards(forecast["timeframe"]),
+        }
+        card.head = orjson.dumps(card.fields)[:-1]
+        card.etag = etag_of(card.head)
+        self._cards[key] = card
+        return old is None or old.etag != card.etag
+
+    def _reason(self, forecast: dict[str, Any], card: _Card) -> str:
+        said = str(forecast.get("reason") or "")
+        if not card.stale:
+            return said
+        late = f"No bar has closed since {iso_utc(card.as_of)}; the next was due at {iso_utc(card.stale_after - self.grace)}."
+        source = self.update.status.get("source") or {}
+        cause = (
+            ""
+            if source.get("connected", True)
+            else f"The market data source is not connected: {source.get('reason') or 'no reason given'}"
+        )
+        return " ".join(part for part in (said, late if self.now() > card.stale_after else "", cause) if part)
+
+    def _fresh(self, key: str) -> _Card | None:
+        card = self._cards.get(key)
+        if card is not None and card.stale != self._is_stale(key, card, self.now()):
+            self.tick()
+            card = self._cards[key]
+        return card
+
+    def _behind(self, card: _Card) -> bytes:
+        """Age of the newest bar in market seconds, and the wall time of this answer, as the end of a JSON object."""
+        age = max(0, int((self.now() - card.as_of).total_seconds()))
+        return b',"data_age_seconds":%d,"served_at":"%s"}' % (age, self.served_at().encode())
+
+    def served_at(self) -> str:
+        return str(iso_utc(datetime.fromtimestamp(int(self.wall()), UTC)))
+
+    # Reading
+
+    def has(self, key: str) -> bool:
+        return key in self._cards
+
+    @property
+    def ready(self) -> bool:
+        return bool(self._cards)
+
+    @property
+    def count(self) -> int:
+        return len(self._cards)
+
+    @property
+    def stale_keys(self) -> list[str]:
+        return [key for key, card in self._cards.items() if card.stale]
+
+    def forecast(self, key: str) -> Answer | None:
+        card = self._fresh(key)
+        return None if card is None else Answer(card.head + self._behind(card), card.etag)
+
+    def forecast_fields(self, key: str) -> dict[str, Any] | None:
+        """The same answer as a dict, for those who put it into something larger."""
+        answer = self.forecast(key)
+        return None if answer is None else orjson.loads(answer.body)
+
+    def forecasts(self, timeframe: str, symbols: Iterable[str], why_missing: Callable[[str], str]) -> Answer:
+        """All of one timeframe in one body; symbols without a forecast stand under `missing` with the reason."""
+        answers, missing = [], {}
+        for symbol in symbols:
+            answer = self.forecast(key_of(symbol, timeframe))
+            if answer is None:
+                missing[symbol] = why_missing(symbol)
+            else:
+                answers.append(answer)
+        said = orjson.dumps({"timeframe": timeframe, "count": len(answers), "missing": missing})[:-1]
+        tag = etag_of(said + "".join(answer.etag for answer in answers).encode())
+        body = said + b',"forecasts":[' + b",".join(answer.body for answer in answers)
+        return Answer(body + b'],"served_at":"' + self.served_at().encode() + b'"}', tag)
+
+    def signal_fields(self, key: str) -> dict[str, Any] | None:
+        """The signal of `key`. A stale one is never a side to take: it becomes "none" and says why."""
+        signal = self.update.signals.get(key)
+        if signal is None:
+            return None
+        card = self._fresh(key)
+        if card is None or not card.stale:
+            return signal
+        why = f"The forecast is stale. {card.fields['reason']}".strip()
+        return signal | {"side": "none", "stale": True, "reason": why, "expected_edge_bp": None}
+
+    def skill_cards(self, timeframe: str) -> list[dict[str, Any]]:
+        return [card | {"in_words": skill_sentence(card)} for card in self.update.skill.get(timeframe, [])]
+
+    def bars(self, key: str, limit: int) -> list[list[Any]]:
+        """The newest `limit` closed bars, oldest first, as BAR_COLUMNS."""
+        return self.update.bars.get(key, [])[-limit:]
+
+    # The stream
+
+    def subscribe(self, *, signals: bool, last_event_id: str = "") -> Subscription:
+        """A subscription that first gets what it missed after `last_event_id`, or a whole snapshot."""
+        subscription = Subscription(signals)
+        missed = self._events_after(last_event_id)
+        if missed is None:
+            subscription.lagged = True
+        else:
+            for event in missed:
+                subscription.offer(event)
+        self._subscribers.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscribers.discard(subscription)
+
+    @property
+    def subscriber_count(self) -> int:
+        return len(self._subscribers)
+
+    def snapshot_event(self) -> Event:
+        """Everything there is, under the newest event's id."""
+        return self._event("snapshot", self._sequence, list(self._cards), self.update.bars)
+
+    def heartbeat(self) -> bytes:
+        said = {"market_time": iso_utc(self.now()), "served_at": self.served_at()}
+        return b"event: heartbeat\ndata: " + orjson.dumps(said) + b"\n\n"
+
+    def _events_after(self, last_event_id: str) -> list[Event] | None:
+        instance, _, number = last_event_id.rpartition("-")
+        if instance != self.instance or not number.isdigit():
+            return None
+        known = int(number)
+        oldest = self._events[0].number if self._events else self._sequence + 1
+        if known > self._sequence or known < oldest - 1:
+            return None
+        return [event for event in self._events if event.number > known]
+
+    def _emit(self, changed: list[str], new_bars: dict[str, list[list[Any]]]) -> None:
+        self._sequence += 1
+        event = self._event("update", self._sequence, changed, new_bars)
+        self._events.append(event)
+        for subscriber in self._subscribers:
+            subscriber.offer(event)
+
+    def _event(self, kind: str, number: int, keys: list[str], bars: dict[str, list[list[Any]]]) -> Event:
+        said = {
+            "version": self.update.version,
+            "market_time": iso_utc(self.now()),
+            "speed": self.speed,
+            "served_at": self.served_at(),
+            "forecasts": {key: self.forecast_fields(key) for key in keys},
+            "bars": bars,
+            "bar_columns": BAR_COLUMNS,
+            "skill": {timeframe: self.skill_cards(timeframe) for timeframe in self.update.skill},
+            "models": self.update.models,
+            "status": self.update.status,
+        }
+        signals = {key: self.signal_fields(key) for key in keys if key in self.update.signals}
+        return Event.encode(f"{self.instance}-{number}", number, kind, said, signals)

@@ -1,0 +1,94 @@
+"""The page and its files, all from this server: our HTML, script and style, and Plotly's script out of its wheel.
+
+Knows nothing about forecasts; the page reads the same API as everybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+
+from serve_app.problems import Problem
+
+DASHBOARD = Path(__file__).parent / "dashboard"
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+ONE_YEAR = "public, max-age=31536000, immutable"
+ASK_AGAIN = "no-cache"
+
+
+@dataclass(frozen=True)
+class StaticFile:
+    """One file in memory, also gzipped. `cache` is its Cache-Control."""
+
+    path: Path
+    cache: str
+
+    @cached_property
+    def plain(self) -> bytes:
+        return self.path.read_bytes()
+
+    @cached_property
+    def zipped(self) -> bytes:
+        return gzip.compress(self.plain, 6, mtime=0)
+
+    @cached_property
+    def etag(self) -> str:
+        return f'"{blake2b(self.plain, digest_size=10).hexdigest()}"'
+
+    def respond(self, request: Request) -> Response:
+        headers = {"ETag": self.etag, "Cache-Control": self.cache, "Vary": "Accept-Encoding"}
+        if self.etag in request.headers.get("if-none-match", ""):
+            return Response(None, 304, headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(self.zipped, 200, headers | {"Content-Encoding": "gzip"}, MEDIA_TYPES[self.path.suffix])
+        return Response(self.plain, 200, headers, MEDIA_TYPES[self.path.suffix])
+
+
+def plotly_script() -> Path:
+    """plotly.min.js inside the installed wheel, found without importing plotly."""
+    found = find_spec("plotly")
+    folders = list(found.submodule_search_locations or []) if found else []
+    for folder in folders:
+        path = Path(folder) / "package_data" / "plotly.min.js"
+        if path.exists():
+            return path
+    raise FileNotFoundError("plotly.min.js is not in the plotly wheel; run `make install` again.")
+
+
+def static_files() -> dict[str, StaticFile]:
+    """Name under /static -> file. Plotly's name carries its version, so that it can be kept for a year."""
+    files = {
+        path.name: StaticFile(path, ASK_AGAIN) for path in sorted(DASHBOARD.iterdir()) if path.suffix in MEDIA_TYPES
+    }
+    files[f"plotly-{version('plotly')}.min.js"] = StaticFile(plotly_script(), ONE_YEAR)
+    return files
+
+
+def add_page(app: FastAPI) -> None:
+    files = static_files()
+    plotly_name = next(name for name in files if name.startswith("plotly-"))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        html = files["index.html"].plain.replace(b"{{plotly}}", plotly_name.encode())
+        return Response(html, 200, {"Cache-Control": ASK_AGAIN}, MEDIA_TYPES[".html"])
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static(request: Request, name: str) -> Response:
+        file = files.get(name)
+        if file is None or name == "index.html":
+            raise Problem(404, "not-found", "Not found", f"There is no file {name[:60]!r}.", hint="Open / instead.")
+        return await asyncio.to_thread(file.respond, request)  # the first answer zips 5 MB

@@ -1,0 +1,156 @@
+"""Errors over HTTP: one shape, RFC 9457 `application/problem+json`, always with what to do next.
+
+Knows status codes and headers; knows neither routes nor forecasts. No traceback ever leaves through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from market.errors import InputError, LstmcError, MarketUnavailable, ModelError, UnknownSymbol
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An answer that is an error. `code` names the kind ("unknown-symbol"); `more` are extra members of the body."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str,
+        detail: str,
+        *,
+        hint: str = "",
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.title, self.detail = status, code, title, detail
+        self.hint, self.headers, self.more = hint, dict(headers or {}), dict(more or {})
+
+
+def unauthorized(detail: str, *, error: str = "invalid_token") -> Problem:
+    """401 with the challenge of RFC 6750. `error` is "" when no token was sent at all."""
+    challenge = 'Bearer realm="lstmc"' + (f', error="{error}", error_description="{detail}"' if error else "")
+    hint = "Send the header `Authorization: Bearer TOKEN`; `lstmc token issue` prints a token."
+    return Problem(401, "unauthorized", "Not authenticated", detail, hint=hint, headers={"WWW-Authenticate": challenge})
+
+
+def forbidden(scope: str) -> Problem:
+    challenge = f'Bearer realm="lstmc", error="insufficient_scope", scope="{scope}"'
+    return Problem(
+        403,
+        "insufficient-scope",
+        "The token does not allow this",
+        f"The token lacks the scope {scope!r}.",
+        hint=f"Issue one that has it: `lstmc token issue --scope {scope}`.",
+        headers={"WWW-Authenticate": challenge},
+    )
+
+
+def unavailable(code: str, title: str, detail: str, *, hint: str, retry_after: int = 5) -> Problem:
+    """503: the question is right, the answer is not there yet. `retry_after` in wall seconds."""
+    return Problem(503, code, title, detail, hint=hint, headers={"Retry-After": str(retry_after)})
+
+
+def respond(problem: Problem, request: Request) -> Response:
+    body = {
+        "type": f"urn:lstmc:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "hint": problem.hint,
+        "instance": request.url.path,
+        "request_id": request.scope.get("request_id", ""),
+    } | problem.more
+    headers = {"Cache-Control": "no-store"} | problem.headers
+    return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
+
+
+def from_lstmc_error(error: LstmcError) -> Problem:
+    if isinstance(error, UnknownSymbol):
+        return Problem(404, "unknown-symbol", "Unknown symbol", error.message, hint=error.hint)
+    if isinstance(error, InputError):
+        return Problem(422, "bad-input", "The request cannot be understood", error.message, hint=error.hint)
+    if isinstance(error, MarketUnavailable | ModelError):
+        return unavailable("unavailable", "Not available right now", error.message, hint=error.hint)
+    return Problem(500, "internal", "Something failed inside", error.message, hint=error.hint)
+
+
+def internal() -> Problem:
+    return Problem(
+        500,
+        "internal",
+        "Something failed inside",
+        "The request could not be answered because of a fault in the server.",
+        hint="Try again; if it stays, give the request_id to whoever runs this and see `lstmc doctor`.",
+    )
+
+
+def _from_http_exception(error: HTTPException) -> Problem:
+    if error.status_code == 404:
+        return Problem(
+            404,
+            "not-found",
+            "Not found",
+            "There is nothing at this address.",
+            hint="/openapi.json lists all addresses.",
+        )
+    if error.status_code == 405:
+        allowed = dict(error.headers or {})
+        hint = f"Allowed here: {allowed.get('Allow', 'GET')}."
+        return Problem(
+            405,
+            "method-not-allowed",
+            "Method not allowed",
+            "This address does not take this method.",
+            hint=hint,
+            headers=allowed,
+        )
+    return Problem(error.status_code, "http", str(error.detail), str(error.detail), headers=error.headers)
+
+
+def _from_validation(error: RequestValidationError) -> Problem:
+    wrong = [{"where": ".".join(str(part) for part in e["loc"]), "what": e["msg"]} for e in error.errors()]
+    detail = "; ".join(f"{w['where']}: {w['what']}" for w in wrong)
+    return Problem(
+        422,
+        "bad-input",
+        "The request cannot be understood",
+        detail,
+        hint="/openapi.json describes every parameter.",
+        more={"errors": wrong},
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem. Faults nobody foresaw are caught in `serve_app.headers`."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return respond(error, request)
+
+    async def on_lstmc(request: Request, error: Exception) -> Response:
+        assert isinstance(error, LstmcError)
+        return respond(from_lstmc_error(error), request)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return respond(_from_http_exception(error), request)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return respond(_from_validation(error), request)
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(LstmcError, on_lstmc)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_validation)
