@@ -1,0 +1,353 @@
+"""All bars we ever closed, as one Delta Lake table: append without doubling, read the newest revision, go back in time.
+
+Key: (symbol, timeframe, open_time). A bar that comes again changed is a new row with the next revision; nothing is ever
+overwritten. Does not know where bars come from. Rejected rows lie in a second table beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import and_
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, write_deltalake
+
+from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, empty_bars
+from market.timeframes import Timeframe
+
+KEY = ("symbol", "timeframe", "open_time")
+CONTENT = ("open", "high", "low", "close", "tick_volume")  # a change here is a revision; a new spread alone is not
+COMPACT_AT = 64  # commits; reading opens every small file in its range
+REASONS_KEPT = ("symbol", "timeframe", "open_time", "reason")
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What an append did: rows never seen before, rows that changed (with their new revision), and how many it knew."""
+
+    added: pa.Table
+    revised: pa.Table
+    unchanged: int
+
+    @property
+    def changed(self) -> bool:
+        return self.added.num_rows + self.revised.num_rows > 0
+
+
+@dataclass(frozen=True)
+class Span:
+    """What the store holds of one symbol and timeframe: number of bars, first and last open."""
+
+    bars: int
+    first_open: datetime
+    last_open: datetime
+
+
+class BarStore:
+    """The table at `path`. Several processes may read; writers take turns by a lock file beside the table.
+
+    The only state is an index (bars, first and last open per symbol and timeframe) that is rebuilt whenever the table's
+    version is not the one it was built from: another process may have written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._table: DeltaTable | None = None
+        self._index: dict[tuple[str, str], Span] = {}
+        self._index_version = -1
+
+    # -- reading
+
+    def version(self) -> int:
+        """The newest version, -1 when nothing was ever written."""
+        table = self._open()
+        return -1 if table is None else table.version()
+
+    def data_version(self) -> str:
+        """`"bars@12"`, what a model or a forecast was made from."""
+        return f"bars@{self.version()}"
+
+    def read(
+        self,
+        symbols: Sequence[str] | None = None,
+        timeframe: str | Timeframe | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of_version: int | None = None,
+    ) -> pa.Table:
+        """Newest revision of each bar with `since <= open_time < until`, in BAR_SCHEMA, sorted by symbol, timeframe, open."""
+        table = self._open() if as_of_version is None else self._at(as_of_version)
+        frames = None if timeframe is None else [_name(timeframe)]
+        return empty_bars() if table is None else _newest(_scan(table, symbols, frames, since, until))
+
+    def tail(self, symbol: str, timeframe: str | Timeframe, n: int) -> pa.Table:
+        """The newest `n` bars, oldest first; fewer when there are fewer."""
+        span = self._spans().get((symbol, _name(timeframe)))
+        if span is None or n <= 0:
+            return empty_bars()
+        reach = Timeframe.parse(_name(timeframe)).delta * int(n * 1.6) + timedelta(days=5)  # weekends, holidays
+        found = self.read([symbol], timeframe, max(span.first_open, span.last_open - reach))
+        if found.num_rows < min(n, span.bars):  # a hole longer than the reach
+            found = self.read([symbol], timeframe)
+        return found.slice(max(found.num_rows - n, 0))
+
+    def first_open(self, symbol: str, timeframe: str | Timeframe) -> datetime | None:
+        span = self._spans().get((symbol, _name(timeframe)))
+        return span.first_open if span else None
+
+    def last_close(self, symbol: str, timeframe: str | Timeframe) -> datetime | None:
+        """Close of the newest bar; a source asked for what came since then fills every gap."""
+        span = self._spans().get((symbol, _name(timeframe)))
+        return span.last_open + Timeframe.parse(_name(timeframe)).delta if span else None
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(symbol, timeframe) -> number of bars."""
+        return {key: span.bars for key, span in self._spans().items()}
+
+    # -- writing
+
+    def append(self, bars: pa.Table) -> Appended:
+        """Add what is new, in one commit. Idempotent: the same bars again change nothing, not even the version."""
+        if bars.num_rows == 0:
+            return Appended(empty_bars(), empty_bars(), 0)
+        with self._turn():
+            known = self._known(bars)
+            result = _classify(known, bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA))
+            if result.changed:
+                self._commit(pa.concat_tables([result.added, result.revised]))
+                self._remember(result.added)
+        return result
+
+    def quarantine(self, rows: pa.Table) -> int:
+        """Keep rejected rows (QUARANTINE_SCHEMA) with their reasons; the same rejection is kept once. Returns new rows."""
+        if rows.num_rows == 0:
+            return 0
+        with self._turn():
+            fresh = _without(rows.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA), self.quarantined())
+            if fresh.num_rows:
+                write_deltalake(str(self._quarantine_path), fresh, mode="append")
+        return fresh.num_rows
+
+    def quarantined(self) -> pa.Table:
+        if not DeltaTable.is_deltatable(str(self._quarantine_path)):
+            return QUARANTINE_SCHEMA.empty_table()
+        return DeltaTable(str(self._quarantine_path)).to_pyarrow_table().cast(QUARANTINE_SCHEMA)
+
+    def compact(self) -> int:
+        """Merge small files; old versions stay readable. Returns how many files are left."""
+        with self._turn():
+            table = self._open()
+            if table is None:
+                return 0
+            table.optimize.compact()
+            table.create_checkpoint()
+            current = self._index_version == table.version() - 1
+            self._index_version = table.version() if current else self._index_version
+            return len(table.file_uris())
+
+    # -- inside
+
+    @property
+    def _quarantine_path(self) -> Path:
+        return self.path.with_name(self.path.name + "_quarantine")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One writer at a time on this machine; the Windows node never writes, so no lock is missed there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_name(self.path.name + ".lock"), "w") as handle:
+            try:
+                import fcntl
+            except ImportError:
+                yield
+                return
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _open(self) -> DeltaTable | None:
+        """The table at its newest version, or None."""
+        if self._table is None:
+            if not DeltaTable.is_deltatable(str(self.path)):
+                return None
+            self._table = DeltaTable(str(self.path))
+        else:
+            self._table.update_incremental()
+        return self._table
+
+    def _at(self, version: int) -> DeltaTable | None:
+        return None if version < 0 else DeltaTable(str(self.path), version=version)
+
+    def _spans(self) -> dict[tuple[str, str], Span]:
+        table = self._open()
+        if table is not None and table.version() != self._index_version:
+            self._index = _index(_columns(table, KEY))
+            self._index_version = table.version()
+        return self._index
+
+    def _known(self, bars: pa.Table) -> pa.Table:
+        """Stored rows that could meet `bars`. None are read when every incoming bar opens after all we have of its kind."""
+        spans = self._spans()
+        if self._table is None:
+            return empty_bars()
+        old = [_first(group) for group in _groups(bars) if _overlaps(group, spans)]
+        if not old:
+            return empty_bars()
+        newest = pc.max(bars["open_time"]).as_py()
+        frames = sorted(set(bars["timeframe"].to_pylist()))
+        return _newest(_scan(self._table, None, frames, min(old), newest + timedelta(microseconds=1)))
+
+    def _commit(self, rows: pa.Table) -> None:
+        write_deltalake(
+            self._table if self._table is not None else str(self.path),
+            rows,
+            mode="append",
+            partition_by=["timeframe"] if self._table is None else None,
+        )
+
+    def _remember(self, added: pa.Table) -> None:
+        """Carry the index over our own commit, so that it need not be rebuilt."""
+        table = self._open()
+        if table is None or table.version() != self._index_version + 1:
+            return
+        for key, span in _index(added).items():
+            old = self._index.get(key, Span(0, span.first_open, span.last_open))
+            first, last = min(old.first_open, span.first_open), max(old.last_open, span.last_open)
+            self._index[key] = Span(old.bars + span.bars, first, last)
+        self._index_version = table.version()
+        if table.version() % COMPACT_AT == 0:
+            table.optimize.compact()
+            table.create_checkpoint()
+            self._index_version = table.version()
+
+
+def _name(timeframe: str | Timeframe) -> str:
+    return timeframe.value if isinstance(timeframe, Timeframe) else Timeframe.parse(timeframe).value
+
+
+def _columns(table: DeltaTable, names: Sequence[str]) -> pa.Table:
+    return table.to_pyarrow_dataset().to_table(columns=list(names))
+
+
+def _scan(
+    table: DeltaTable,
+    symbols: Sequence[str] | None,
+    timeframes: Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> pa.Table:
+    """All revisions in a range. Files outside it are skipped by the statistics in Delta's log."""
+    stamp = BAR_SCHEMA.field("open_time").type
+    conditions: list[pc.Expression] = []
+    pruning: list[str] = []
+    if symbols is not None:
+        conditions.append(pc.field("symbol").isin(list(symbols)))
+    if timeframes is not None:
+        conditions.append(pc.field("timeframe").isin(list(timeframes)))
+        pruning.append("timeframe IN (%s)" % ", ".join(f"'{_name(frame)}'" for frame in timeframes))
+    for moment, sign in ((since, ">="), (until, "<")):
+        if moment is not None:
+            bound = pa.scalar(moment.astimezone(UTC), stamp)
+            conditions.append(pc.field("open_time") >= bound if sign == ">=" else pc.field("open_time") < bound)
+            pruning.append(f"open_time {sign} '{moment.astimezone(UTC).isoformat()}'")
+    dataset = table.to_pyarrow_dataset(file_pruning_predicate=" AND ".join(pruning) or None)
+    condition = reduce(and_, conditions) if conditions else None
+    return dataset.to_table(filter=condition).select(BAR_SCHEMA.names).cast(BAR_SCHEMA)
+
+
+def _group_ids(rows: pa.Table) -> np.ndarray:
+    """A number per (symbol, timeframe), in sorted order of the names. [n]"""
+    ids = np.zeros(rows.num_rows, np.int64)
+    for name in ("symbol", "timeframe"):
+        names, codes = np.unique(rows[name].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+        ids = ids * max(len(names), 1) + codes
+    return ids
+
+
+def _opens(rows: pa.Table) -> np.ndarray:
+    return rows["open_time"].cast(pa.int64()).to_numpy()
+
+
+def _newest(rows: pa.Table) -> pa.Table:
+    """One row per bar: the highest revision, of equals the one received last; sorted by key."""
+    if rows.num_rows == 0:
+        return rows
+    ids, opens = _group_ids(rows), _opens(rows)
+    received = rows["received_at"].cast(pa.int64()).to_numpy()
+    order = np.lexsort((received, rows["revision"].to_numpy(), opens, ids))
+    last = np.ones(len(order), bool)
+    last[:-1] = (ids[order][1:] != ids[order][:-1]) | (opens[order][1:] != opens[order][:-1])
+    return rows.take(pa.array(order[last])).combine_chunks()
+
+
+def _groups(bars: pa.Table) -> Iterator[pa.Table]:
+    ids = _group_ids(bars)
+    for one in np.unique(ids):
+        yield bars.filter(pa.array(ids == one))
+
+
+def _first(group: pa.Table) -> datetime:
+    return pc.min(group["open_time"]).as_py()
+
+
+def _overlaps(group: pa.Table, spans: dict[tuple[str, str], Span]) -> bool:
+    span = spans.get((group["symbol"][0].as_py(), group["timeframe"][0].as_py()))
+    return span is not None and _first(group) <= span.last_open
+
+
+def _index(rows: pa.Table) -> dict[tuple[str, str], Span]:
+    """Bars (distinct opens), first and last open of every symbol and timeframe."""
+    if rows.num_rows == 0:
+        return {}
+    aggregated = rows.group_by(["symbol", "timeframe"]).aggregate(
+        [("open_time", "count_distinct"), ("open_time", "min"), ("open_time", "max")]
+    )
+    return {
+        (row["symbol"], row["timeframe"]): Span(row["open_time_count_distinct"], row["open_time_min"], row["open_time_max"])
+        for row in aggregated.to_pylist()
+    }
+
+
+def _classify(known: pa.Table, bars: pa.Table) -> Appended:
+    """Split incoming `bars` against the newest `known` rows. Within a batch, later rows of a key follow earlier ones."""
+    both = pa.concat_tables([known, bars]).combine_chunks()
+    ids, opens = _group_ids(both), _opens(both)
+    order = np.lexsort((np.arange(both.num_rows), opens, ids))  # stable: known first, then arrival
+    rows = both.take(pa.array(order))
+    is_new = order >= known.num_rows
+    first = np.ones(len(order), bool)
+    first[1:] = (ids[order][1:] != ids[order][:-1]) | (opens[order][1:] != opens[order][:-1])
+    changed = ~first & _differs(rows) & is_new
+    steps = np.cumsum(changed)
+    start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))  # row at which this key begins
+    base = np.where(is_new, 0, rows["revision"].to_numpy())[start]
+    revision = pa.array((base + steps - steps[start]).astype(np.int32))
+    rows = rows.set_column(rows.schema.get_field_index("revision"), BAR_SCHEMA.field("revision"), revision)
+    added, revised = first & is_new, changed
+    unchanged = int((is_new & ~added & ~revised).sum())
+    return Appended(rows.filter(pa.array(added)), rows.filter(pa.array(revised)), unchanged)
+
+
+def _differs(rows: pa.Table) -> np.ndarray:
+    """Whether a row's content is not that of the row before it. [n], first False"""
+    differs = np.zeros(rows.num_rows, bool)
+    for name in CONTENT:
+        values = pc.fill_null(rows[name].cast(pa.float64()), np.nan).to_numpy()
+        same = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
+        differs[1:] |= ~same
+    return differs
+
+
+def _without(rows: pa.Table, known: pa.Table) -> pa.Table:
+    seen = set(zip(*(known[name].to_pylist() for name in REASONS_KEPT), strict=True))
+    keep = []
+    for key in zip(*(rows[name].to_pylist() for name in REASONS_KEPT), strict=True):
+        keep.append(key not in seen)
+        seen.add(key)
+    return rows.filter(pa.array(keep, pa.bool_()))
