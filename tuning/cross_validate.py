@@ -18,9 +18,10 @@ from market.timeframes import Timeframe
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
 from tuning.learners.baseline import BASELINES, fit_baselines, lookback
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
-from tuning.panel import Panel, make_folds, make_panel
+from tuning.panel import Panel, make_folds, make_panel, recent
 from tuning.presets import Preset
 from tuning.splits import Fold
+from tuning.stack_folds import BASELINE, ECONOMETRIC, TrainingPart, add_stack
 
 RunUnits = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]
 Progress = Callable[[str, int, int], None]
@@ -54,8 +55,9 @@ def cross_validate(
     bars: symbol -> table in BAR_SCHEMA, oldest first. NotEnoughBars when history is too short for the preset's cut.
     """
     tell = on_progress or (lambda text, done, total: None)
-    panel = make_panel(bars, timeframe, timeframe.horizons, lookback(timeframe))
-    folds = make_folds(panel, preset.scheme(max(panel.horizons)))
+    scheme = preset.scheme(max(timeframe.horizons))
+    panel = make_panel(recent(bars, scheme, lookback(timeframe)), timeframe, timeframe.horizons, lookback(timeframe))
+    folds = make_folds(panel, scheme)
     baselines = []
     for k, fold in enumerate(folds):
         tell(f"baselines, {fold_name(fold)}", k, len(folds))
@@ -140,7 +142,20 @@ def _assemble(panel: Panel, folds: list[Fold], baselines: list[FoldBaselines]) -
         cpu_seconds={family: sum(b.cpu_seconds[family] for b in baselines) for family in BASELINES},
     )
     _add_quantiles(panel, folds, baselines, rows, out)
+    parts = {f.number: training_part(panel, f.train, b.log_rv) for f, b in zip(folds, baselines, strict=True)}
+    add_stack(out, panel.label_end[flat], parts)
     return out
+
+
+def training_part(panel: Panel, train: np.ndarray, log_rv: dict[str, dict[int, np.ndarray]]) -> TrainingPart:
+    """The training rows `train` of one fold, with the baselines' in-sample forecasts log_rv[family][h] [n]."""
+    used = (BASELINE, *ECONOMETRIC)
+    return TrainingPart(
+        symbol=panel.symbol[train],
+        ret={h: panel.ret[h][train] for h in panel.horizons},
+        rv={h: panel.rv[h][train] for h in panel.horizons},
+        log_rv={f: {h: log_rv[f][h][train] for h in panel.horizons} for f in used},
+    )
 
 
 def _add_quantiles(

@@ -77,6 +77,22 @@ def make_panel(bars: Mapping[str, pa.Table], timeframe: Timeframe, horizons: tup
     )
 
 
+def recent(bars: Mapping[str, pa.Table], scheme: Scheme, lookback: int) -> dict[str, pa.Table]:
+    """Drop bars older than any fold of a rolling `scheme` can reach; an expanding one keeps everything."""
+    if scheme.max_train_bars is None or not any(table.num_rows for table in bars.values()):
+        return dict(bars)
+    opens = [table["open_time"].cast(pa.int64()).to_numpy() for table in bars.values()]
+    axis = np.unique(np.concatenate(opens))
+    days = int((scheme.test_days + scheme.lockbox_days + 1) * 86400e6)
+    tested = len(axis) - int(np.searchsorted(axis, axis[-1] - days))
+    keep = tested + scheme.max_train_bars + 3 * scheme.embargo + 2 * lookback
+    oldest = axis[max(len(axis) - keep, 0)]
+    return {
+        symbol: table.slice(int(np.searchsorted(o, oldest)))
+        for (symbol, table), o in zip(bars.items(), opens, strict=True)
+    }
+
+
 def usable_rows(panel: Panel) -> np.ndarray:
     """Flat rows whose look-back is filled, ascending."""
     own = np.arange(len(panel)) - panel.starts[panel.symbol]

@@ -5,9 +5,10 @@ They cost milliseconds and are the bar every other learner has to beat. All shar
     log f[t, h] = log S_h(t) + c0 + c1 x1[t] + ... ,
 
 where S_h is the season of the next h bars (h itself without hour-of-week) and x are logs of mean deseasonalised squared
-returns: over an hour, a day and a week for HAR (Corsi 2009), exponentially weighted for EWMA (RiskMetrics 1996).
-Coefficients minimise QLIKE (gamma regression with a log link), so forecasts are means, not medians, and zero returns
-need no logarithm. Knows one symbol at a time, no folds.
+returns: over an hour, a day and a week for HAR (Corsi 2009), exponentially weighted for EWMA (RiskMetrics 1996). "har_range"
+adds the high-low range (Parkinson 1980) and a longer memory. Long horizons are fitted on logs, then scaled so that the
+mean of rv / f is one, which is what QLIKE asks; the next bar, whose rv is one squared return and often zero, by gamma
+regression. Knows one symbol at a time, no folds.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from market.timeframes import Timeframe
 from tuning.rolling import ewma, rolling_mean
 from tuning.series import Series, positions_per_week
 
-BASELINES = ("har", "har_how", "ewma", "ewma_how", "unconditional", "unconditional_how")
+BASELINES = ("har", "har_how", "har_range", "ewma", "ewma_how", "unconditional", "unconditional_how")
+SEASONAL = ("har_how", "har_range", "ewma_how", "unconditional_how")
 EWMA_DECAY = 0.94
 EWMA_WINDOW = 256
-_COMPONENTS = {  # bars: about an hour, a day, a week
-    "M1": (5, 60, 1440),
-    "M5": (12, 288, 1440),
-    "M15": (4, 96, 480),
-    "M30": (2, 48, 240),
-    "H1": (1, 24, 120),
-    "H4": (1, 6, 30),
-    "D1": (1, 5, 22),
+_COMPONENTS = {  # bars: about an hour, a day, a week, and four weeks (the last for "har_range" only)
+    "M1": (5, 60, 480, 1440),
+    "M5": (12, 96, 288, 1440),
+    "M15": (4, 96, 480, 960),
+    "M30": (2, 48, 240, 960),
+    "H1": (1, 24, 120, 480),
+    "H4": (1, 6, 30, 120),
+    "D1": (1, 5, 22, 66),
 }
 CALM_FLOOR = 0.05  # a component never counts as less than this share of the weekly one: a zero return is not news
 TINY = 1e-12  # variance of one bar below any price step
 
 
-def components(timeframe: Timeframe) -> tuple[int, ...]:
+def components(timeframe: Timeframe) -> tuple[int, int, int, int]:
     return _COMPONENTS[timeframe.value]
 
 
@@ -71,7 +73,7 @@ def flat_season(timeframe: Timeframe) -> Season:
     return Season(np.ones(places), np.ones(places, bool))
 
 
-def fit_season(position: np.ndarray, squared: np.ndarray, timeframe: Timeframe, shrink: float = 8.0) -> Season:
+def fit_season(position: np.ndarray, squared: np.ndarray, timeframe: Timeframe, shrink: float = 30.0) -> Season:
     """Hour-of-week season of squared returns (longer bars: one place per bar), shrunk towards the hour of the day.
 
     position, squared: [n] of the training rows, NaN rows are left out. `shrink`: the hour-of-day mean counts as that
@@ -135,9 +137,18 @@ def make_states(family: str, series: Series, season: Season, timeframe: Timefram
         return np.empty((len(series), 0))
     if kind == "ewma":
         return np.log(np.maximum(ewma(squared, EWMA_DECAY, EWMA_WINDOW), TINY))[:, None]
-    means = [rolling_mean(squared, window) for window in components(timeframe)]
+    short, day, week, month = components(timeframe)
+    means = [rolling_mean(squared, window) for window in (short, day, week)]
     floor = np.maximum(CALM_FLOOR * means[-1], TINY)
+    if kind == "har_range":
+        ranges = parkinson(series) / season.factor[series.position % len(season.factor)]
+        means = means[1:] + [rolling_mean(ranges, window) for window in (short, day, week, month)]
     return np.log(np.stack([np.maximum(mean, floor) for mean in means], axis=1))
+
+
+def parkinson(series: Series) -> np.ndarray:
+    """Variance of each bar from its high and low, log(high / low)^2 / (4 log 2). [n]"""
+    return np.log(series.high / series.low) ** 2 / (4.0 * np.log(2.0))
 
 
 def _design(states: np.ndarray) -> np.ndarray:
@@ -162,23 +173,38 @@ def fit_baselines(
     flat = flat_season(timeframe)
     models = {}
     for family in families:
-        used = season if family.endswith("_how") else Season(flat.factor, season.traded)
+        used = season if family in SEASONAL else Season(flat.factor, season.traded)
         states = make_states(family, series, used, timeframe)[rows]
         place = series.position[rows] % len(used.factor)
-        coefficients = {h: _fit(family, states, rv[h][rows] / used.ahead(h)[place]) for h in rv}
+        coefficients = {h: _fit(family, states, rv[h][rows] / used.ahead(h)[place], h) for h in rv}
         models[family] = VarianceModel(family, timeframe, used, coefficients)
     return models
 
 
-def _fit(family: str, states: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _fit(family: str, states: np.ndarray, y: np.ndarray, h: int) -> np.ndarray:
     """Coefficients of log E[y | states], y the deseasonalised variance per bar. EWMA only gets its level fitted."""
     known = np.isfinite(y) & np.isfinite(states).all(axis=1)
     states, y = states[known], np.maximum(y[known], 0.0)
-    if family.startswith("har"):
+    if not family.startswith("har"):
+        return _scaled(np.concatenate([[0.0], np.ones(states.shape[1])]), states, y)
+    if h == 1:
         return fit_gamma(_design(states), y)
-    slopes = np.ones(states.shape[1])
-    offset = states @ slopes
-    return np.concatenate([[np.log(max(float(np.mean(y * np.exp(-offset))), TINY))], slopes])
+    floored = np.log(np.maximum(y, max(0.01 * float(np.median(y)), TINY)))
+    return _scaled(least_squares(_design(states), floored), states, y)
+
+
+def least_squares(design: np.ndarray, y: np.ndarray, ridge: float = 1e-6) -> np.ndarray:
+    """Ordinary least squares through the normal equations; `design` has a leading column of ones. [k]"""
+    centre, middle = design[:, 1:].mean(axis=0), float(y.mean())
+    x = design[:, 1:] - centre
+    slopes = np.linalg.solve(x.T @ x / len(x) + ridge * np.eye(x.shape[1]), x.T @ (y - middle) / len(x))
+    return np.concatenate([[middle - centre @ slopes], slopes])
+
+
+def _scaled(coefficients: np.ndarray, states: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The same slopes with the level at which the mean of y / forecast is one: the QLIKE optimum."""
+    ratio = float(np.mean(y * np.exp(-(_design(states) @ coefficients))))
+    return coefficients + np.where(np.arange(len(coefficients)) == 0, np.log(max(ratio, TINY)), 0.0)
 
 
 def fit_gamma(design: np.ndarray, y: np.ndarray, ridge: float = 1e-3, steps: int = 25) -> np.ndarray:
