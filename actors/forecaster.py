@@ -1,0 +1,359 @@
+"""From closed bars to the board: ask the predictor, write the ledger, say what is served and how good it has been.
+
+Pure: bars, predictor, ledger and clock are given. Knows neither Ray nor HTTP.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from actors.signals import make_signal
+from configs.settings import Settings
+from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc
+from market.market_clock import add_open_time
+from market.timeframes import Timeframe
+from tuning.model_version import ModelVersion
+
+SPOOL_LIMIT = 20_000  # forecasts kept in memory while the ledger cannot be written
+RETRY_SECONDS = 15.0  # wall seconds before a refused champion is tried again
+UPDATES_KEPT = 64
+
+Tail = Callable[[str, str, int], pa.Table]
+Predict = Callable[[str, dict[str, pa.Table]], Mapping[str, tuple[HorizonForecast, ...]]]
+
+
+class Champions(Protocol):
+    """The part of tuning.registry.Registry that is needed here."""
+
+    def champion_pointer(self, timeframe: str) -> dict[str, Any] | None: ...
+    def get(self, model_id: str) -> ModelVersion: ...
+
+
+class Ledger(Protocol):
+    """The part of actors.prediction_ledger.PredictionLedger that is needed here."""
+
+    def append(self, forecasts: Iterable[Forecast]) -> int: ...
+    def oldest_pending(self, symbol: str, timeframe: str) -> datetime | None: ...
+    def settle(self, bars: pa.Table) -> int: ...
+    def coverage(self, timeframe: str, bars: int, symbol: str | None = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The model that answers for one timeframe."""
+
+    version: ModelVersion
+    bars_needed: int
+
+
+class Forecaster:
+    """Holds the newest forecasts; every method may be called again with the same arguments without harm.
+
+    A crash loses nothing but memory: forecasts are in the ledger, bars in the store, and a new life forecasts from the
+    stored bars without waiting for the next one. `predict` and `warm` may fail at any time: what is due stays due, the
+    old model stays in charge, and the reason stands in `status()`.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Champions,
+        tail: Tail,
+        predict: Predict,
+        warm: Callable[[str], dict[str, Any]],
+        publish: Callable[[BoardUpdate], None],
+        ledger: Ledger,
+        now: Callable[[], datetime],
+        settings: Settings,
+        data_version: Callable[[], str] = lambda: "bars",
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        bars_since: Callable[[str, str, datetime], pa.Table] | None = None,
+    ) -> None:
+        self._registry, self._tail, self._predict, self._warm = registry, tail, predict, warm
+        self._publish, self._ledger, self._bars_since = publish, ledger, bars_since
+        self._now, self._wall, self._settings, self._data_version = now, wall, settings, data_version
+        self._serving: dict[str, Serving] = {}
+        self._due = {(symbol, timeframe) for timeframe in settings.timeframes for symbol in settings.symbols}
+        self._retry_at: dict[str, datetime] = {}
+        self._problems: dict[str, str] = {}
+        self._source: dict[str, Any] = {}
+        self._spool: deque[Forecast] = deque(maxlen=SPOOL_LIMIT)
+        self._started_at = wall()
+        self._said: dict[str, Any] = {}
+        self._board = BoardUpdate(version=0, status=self._status())
+        self._recent: deque[BoardUpdate] = deque(maxlen=UPDATES_KEPT)
+
+    # What happens
+
+    def on_bars(self, tables: Iterable[pa.Table]) -> None:
+        """Closed bars have been stored; only which series they belong to is read from the tables."""
+        for table in tables:
+            if table.num_rows:
+                self._due.add((table["symbol"][0].as_py(), table["timeframe"][0].as_py()))
+        self._forecast_due()
+
+    def on_source(self, status: dict[str, Any]) -> None:
+        """What the market data actor says about its source: connected, reason, transport, simulated, prices, ..."""
+        self._source = dict(status)
+
+    def step(self) -> None:
+        """Look for a new champion, retry what failed, tell the board when the source's state changed."""
+        for timeframe in self._settings.timeframes:
+            self._follow_champion(timeframe)
+        self._forecast_due()
+        self._drain_spool()
+        if self._worth_saying() != self._said:
+            self._announce({}, {}, {})
+
+    def snapshot(self, since_version: int | None = None) -> BoardUpdate:
+        """The whole board; with `since_version`, only what changed after it, if that is still known."""
+        if since_version is None or not self._recent or since_version < self._recent[0].version - 1:
+            return self._board
+        later = [update for update in self._recent if update.version > since_version]
+        if not later:
+            return replace(self._board, forecasts={}, signals={}, bars={})
+        return replace(
+            self._board,
+            forecasts={key: value for update in later for key, value in update.forecasts.items()},
+            signals={key: value for update in later for key, value in update.signals.items()},
+            bars={key: value for update in later for key, value in update.bars.items()},
+        )
+
+    def status(self) -> dict[str, Any]:
+        return self._status()
+
+    # The champion
+
+    def _follow_champion(self, timeframe: str) -> None:
+        serving = self._serving.get(timeframe)
+        try:
+            pointer = self._registry.champion_pointer(timeframe)
+        except Exception as error:
+            return self._note(f"champion {timeframe}", f"The registry cannot be read: {error}")
+        if pointer is None:
+            if serving is None:
+                self._note(
+                    f"champion {timeframe}", "There is no champion yet; the first one is made as soon as history is in."
+                )
+            return
+        if serving is not None and serving.version.id == pointer["id"]:
+            return self._clear(f"champion {timeframe}")
+        if self._wall() >= self._retry_at.get(pointer["id"], self._started_at):
+            self._take_over(timeframe, pointer["id"])
+
+    def _take_over(self, timeframe: str, model_id: str) -> None:
+        """Switch only after the predictor has loaded, verified and probed the model; otherwise the old one stays."""
+        try:
+            answer = self._warm(model_id)
+            version = self._registry.get(model_id) if answer.get("ok") else None
+        except Exception as error:  # the predictor is another process: anything can come back
+            answer, version = {"reason": _words(error)}, None
+        if version is None:
+            self._retry_at[model_id] = self._wall() + timedelta(seconds=RETRY_SECONDS)
+            old = self._serving.get(timeframe)
+            stays = f"; {old.version.id} stays" if old else ""
+            return self._note(f"champion {timeframe}", f"{model_id} could not be loaded: {answer.get('reason')}{stays}")
+        self._serving[timeframe] = Serving(version, int(answer.get("bars_needed") or 1))
+        self._clear(f"champion {timeframe}")
+        self._due |= {(symbol, timeframe) for symbol in self._settings.symbols}
+
+    # Forecasting
+
+    def _forecast_due(self) -> None:
+        for timeframe in self._settings.timeframes:
+            symbols = [s for s in self._settings.symbols if (s, timeframe) in self._due]
+            serving = self._serving.get(timeframe)
+            if symbols and serving:
+                self._forecast(timeframe, symbols, serving)
+
+    def _forecast(self, timeframe: str, symbols: list[str], serving: Serving) -> None:
+        """All given symbols in one call. Those that fail stay due."""
+        try:
+            bars = self._enough_bars(timeframe, symbols, serving)
+            answers = self._predict(serving.version.id, bars) if bars else {}
+        except Exception as error:  # the predictor is another process: anything can come back
+            return self._note(f"forecast {timeframe}", f"The predictor did not answer: {_words(error)}")
+        self._clear(f"forecast {timeframe}")
+        self._settle(bars)
+        made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
+        for forecast in made:
+            self._due.discard((forecast.symbol, timeframe))
+        self._spool.extend(made)
+        self._drain_spool()
+        self._announce(
+            {f"{f.symbol}/{timeframe}": f for f in made},
+            {f"{f.symbol}/{timeframe}": self._signal(f, serving) for f in made},
+            {f"{f.symbol}/{timeframe}": bars[f.symbol] for f in made},
+        )
+
+    def _enough_bars(self, timeframe: str, symbols: list[str], serving: Serving) -> dict[str, pa.Table]:
+        """Symbol -> newest bars, for the symbols that the model knows and that have enough of them."""
+        found = {}
+        want = max(serving.bars_needed, self._settings.board_bars + 1)
+        for symbol in symbols:
+            key = f"bars {symbol}/{timeframe}"
+            if symbol not in serving.version.symbols:
+                self._note(key, f"{serving.version.id} was not trained on {symbol}: run `lstmc train`.")
+                self._due.discard((symbol, timeframe))
+                continue
+            bars = self._tail(symbol, timeframe, want)
+            if bars.num_rows < serving.bars_needed:
+                self._note(key, f"{bars.num_rows} bars of {symbol} are stored, {serving.bars_needed} are needed.")
+                continue
+            self._clear(key)
+            found[symbol] = bars
+        return found
+
+    def _forecast_of(
+        self, symbol: str, timeframe: str, bars: pa.Table, horizons: tuple[HorizonForecast, ...], serving: Serving
+    ) -> Forecast:
+        return Forecast(
+            symbol=symbol,
+            timeframe=timeframe,
+            as_of=bars["close_time"][-1].as_py(),
+            last_close=bars["close"][-1].as_py(),
+            horizons=tuple(replace(h, skill=self._skill(serving.version, h.bars, symbol)) for h in horizons),
+            model_id=serving.version.id,
+            data_version=self._data_version(),
+            made_at=self._wall(),
+            market=self._settings.market,
+        )
+
+    def _skill(self, version: ModelVersion, bars: int, symbol: str | None) -> tuple[SkillCard, ...]:
+        """The champion's cards of one horizon, with live coverage on the card of the return quantiles."""
+        names = {f"rv{bars}", f"r{bars}", f"sign{bars}"}
+        cards = [card for card in version.skill if card.target in names]
+        return tuple(self._with_coverage(c, version, bars, symbol) if c.target == f"r{bars}" else c for c in cards)
+
+    def _with_coverage(self, card: SkillCard, version: ModelVersion, bars: int, symbol: str | None) -> SkillCard:
+        try:
+            coverage = self._ledger.coverage(version.timeframe, bars, symbol)
+        except Exception as error:  # a ledger in trouble must not stop serving
+            self._note("ledger", f"The prediction ledger cannot be read: {_words(error)}")
+            return card
+        return replace(card, live_coverage80=coverage.cov80, live_n=coverage.n)
+
+    def _signal(self, forecast: Forecast, serving: Serving) -> dict[str, Any]:
+        spreads = self._source.get("spread_points") or {}
+        late = self._why_stale(forecast)
+        return make_signal(forecast, serving.version.gate, spreads.get(forecast.symbol), why_stale=late).to_dict()
+
+    def _why_stale(self, forecast: Forecast) -> str:
+        """Empty while the next bar is not overdue: 60 market seconds and 15 wall seconds after its close."""
+        due = add_open_time(forecast.as_of, Timeframe.parse(forecast.timeframe).delta)
+        if self._now() <= due + timedelta(seconds=60 + 15 * self._settings.speed):
+            return ""
+        return f"the data is stale: the next bar was due at {iso_utc(due)}"
+
+    # The ledger
+
+    def _settle(self, bars: dict[str, pa.Table]) -> None:
+        for symbol, table in bars.items():
+            try:
+                self._ledger.settle(self._back_to_oldest_pending(symbol, table))
+                self._clear("ledger")
+            except Exception as error:  # a ledger in trouble must not stop serving
+                return self._note("ledger", f"Outcomes cannot be written: {_words(error)}")
+
+    def _back_to_oldest_pending(self, symbol: str, table: pa.Table) -> pa.Table:
+        """The tail, or more bars from the store when forecasts from before the tail still wait for their outcome."""
+        timeframe = table["timeframe"][0].as_py()
+        oldest = self._ledger.oldest_pending(symbol, timeframe)
+        if oldest is None or self._bars_since is None or oldest >= table["close_time"][0].as_py():
+            return table
+        return self._bars_since(symbol, timeframe, oldest - Timeframe.parse(timeframe).delta)
+
+    def _drain_spool(self) -> None:
+        if not self._spool:
+            return
+        try:
+            self._ledger.append(self._spool)
+        except Exception as error:  # a ledger in trouble must not stop serving
+            return self._note("ledger", f"{len(self._spool)} forecasts wait to be written: {_words(error)}")
+        self._spool.clear()
+        self._clear("ledger")
+
+    # The board
+
+    def _announce(
+        self, forecasts: dict[str, Forecast], signals: dict[str, dict[str, Any]], bars: dict[str, pa.Table]
+    ) -> None:
+        """Put what is new on the board and send exactly that."""
+        update = BoardUpdate(
+            version=self._board.version + 1,
+            forecasts={key: forecast.to_dict() for key, forecast in forecasts.items()},
+            signals=signals,
+            skill={timeframe: self._cards(serving.version) for timeframe, serving in self._serving.items()},
+            models={timeframe: serving.version.to_dict() for timeframe, serving in self._serving.items()},
+            bars={key: _rows(table, self._settings.board_bars) for key, table in bars.items()},
+            status=self._status(),
+        )
+        self._board = replace(
+            update,
+            forecasts=self._board.forecasts | update.forecasts,
+            signals=self._board.signals | update.signals,
+            bars=self._board.bars | update.bars,
+        )
+        self._recent.append(update)
+        self._said = self._worth_saying()
+        try:
+            self._publish(update)
+            self._clear("publish")
+        except Exception as error:  # replicas pull the board by themselves every few seconds
+            self._note("publish", f"The HTTP side could not be told: {_words(error)}")
+
+    def _cards(self, version: ModelVersion) -> list[dict[str, Any]]:
+        cards = [card for bars in version.horizons for card in self._skill(version, bars, None)]
+        return [card.to_dict() for card in cards]
+
+    def _status(self) -> dict[str, Any]:
+        source = {k: v for k, v in self._source.items() if k not in ("prices", "spread_points")}
+        return {
+            "started_at": iso_utc(self._started_at),
+            "market": self._settings.market,
+            "source": source or {"connected": False, "reason": "the market data actor has not reported yet"},
+            "transport": self._source.get("transport"),
+            "champion": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
+            "due": len(self._due),
+            "spooled": len(self._spool),
+            "problems": dict(self._problems),
+            "market_now": iso_utc(self._now()),
+        }
+
+    def _worth_saying(self) -> dict[str, Any]:
+        """The part of the status whose change is worth an update of its own: no clocks, no counters."""
+        source = self._status()["source"]
+        return {
+            "connected": source.get("connected"),
+            "reason": source.get("reason"),
+            "problems": {k: v for k, v in self._problems.items() if k != "publish"},
+            "models": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
+        }
+
+    def _note(self, what: str, problem: str) -> None:
+        self._problems[what] = problem
+
+    def _clear(self, what: str) -> None:
+        self._problems.pop(what, None)
+
+
+def _rows(bars: pa.Table, n: int) -> list[list[Any]]:
+    """The newest `n` bars as [close_time, open, high, low, close]."""
+    newest = bars.slice(max(0, bars.num_rows - n))
+    times = [iso_utc(time) for time in newest["close_time"].to_pylist()]
+    return [
+        list(row) for row in zip(times, *(newest[c].to_pylist() for c in ("open", "high", "low", "close")), strict=True)
+    ]
+
+
+def _words(error: BaseException) -> str:
+    """One line: Ray's errors carry the whole remote traceback."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(cause).__name__)[:300]
