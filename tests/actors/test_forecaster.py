@@ -1,0 +1,320 @@
+"""The forecaster with a fake predictor, registry and ledger: what it serves, and what it does when one of them fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from actors.forecaster import RETRY_SECONDS, Forecaster
+from actors.prediction_ledger import PredictionLedger
+from configs.settings import Settings, make_settings
+from market.bars import bars_from_columns
+from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard
+from market.timeframes import Timeframe
+from tuning.model_version import ModelVersion
+
+START = datetime(2024, 3, 4, tzinfo=UTC)  # a Monday
+HOUR = timedelta(hours=1)
+NEEDED = 5
+
+
+def version(model_id: str, symbols: tuple[str, ...] = ("EURUSD", "GBPUSD")) -> ModelVersion:
+    cards = (
+        SkillCard("rv24", "qlike", "har", 0.03, -2.5, 1000, passed_gate=True),
+        SkillCard("r1", "pinball", "unconditional", 0.02, -2.2, 1000, passed_gate=True),
+        SkillCard("sign1", "log_loss", "base_rate", -0.01, 0.4, 1000),
+    )
+    gate = {"sign1": {"promoted": False, "why": "log-loss is no better than the base rate."}}
+    return ModelVersion(model_id, "H1", "econometric", symbols, (1, 24), START, START, "bars@0", "d", cards, gate)
+
+
+class World:
+    """Bars, models and clocks that a test moves by hand; records every call."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.settings: Settings = make_settings(
+            home=tmp_path, symbols=("EURUSD", "GBPUSD"), timeframes=("H1",), speed=60
+        )
+        self.ledger = PredictionLedger(self.settings.ledger_url, "key")
+        self.rows = 10
+        self.models = {name: version(name) for name in ("h1-a", "h1-b")}
+        self.pointer: dict[str, Any] | None = {"id": "h1-a"}
+        self.warm_answer: dict[str, Any] = {"ok": True, "reason": "", "bars_needed": NEEDED}
+        self.warmed: list[str] = []
+        self.predicted: list[tuple[str, list[str]]] = []
+        self.predict_error: Exception | None = None
+        self.published: list[BoardUpdate] = []
+        self.wall = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def champion_pointer(self, timeframe: str) -> dict[str, Any] | None:
+        return self.pointer if timeframe == "H1" else None
+
+    def get(self, model_id: str) -> ModelVersion:
+        return self.models[model_id]
+
+    def warm(self, model_id: str) -> dict[str, Any]:
+        self.warmed.append(model_id)
+        return self.warm_answer
+
+    def predict(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+        self.predicted.append((model_id, sorted(bars)))
+        if self.predict_error:
+            raise self.predict_error
+        q = {"0.05": -0.01, "0.10": -0.005, "0.90": 0.005, "0.95": 0.01}
+        as_of = {s: t["close_time"][-1].as_py() for s, t in bars.items()}
+        return {
+            s: tuple(HorizonForecast(h, as_of[s] + h * HOUR, 0.001, 1.0, q, None, 0.5) for h in (1, 24)) for s in bars
+        }
+
+    def tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
+        opens = np.array([START.replace(tzinfo=None) + i * HOUR for i in range(self.rows)], "datetime64[us]")
+        close = 1.1 + 1e-4 * np.arange(self.rows)
+        table = bars_from_columns(symbol, Timeframe.H1, opens, close, close, close, close, received_at=START)
+        return table.slice(max(0, self.rows - n))
+
+    def close_bar(self) -> list[pa.Table]:
+        self.rows += 1
+        return [self.tail(symbol, "H1", 1) for symbol in self.settings.symbols]
+
+    def forecaster(self, **changed: Any) -> Forecaster:
+        given: dict[str, Any] = {
+            "registry": self,
+            "tail": self.tail,
+            "predict": self.predict,
+            "warm": self.warm,
+            "publish": self.published.append,
+            "ledger": self.ledger,
+            "now": lambda: START + self.rows * HOUR,
+            "settings": self.settings,
+            "data_version": lambda: "bars@3",
+            "wall": lambda: self.wall,
+        }
+        return Forecaster(**given | changed)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def as_ofs(board: BoardUpdate) -> dict[str, str]:
+    return {key: forecast["as_of"] for key, forecast in board.forecasts.items()}
+
+
+def test_first_forecast_comes_from_stored_bars(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    assert world.predicted == [("h1-a", ["EURUSD", "GBPUSD"])]  # one call for all symbols
+    assert as_ofs(forecaster.snapshot()) == {"EURUSD/H1": "2024-03-04T10:00:00Z", "GBPUSD/H1": "2024-03-04T10:00:00Z"}
+    assert world.ledger.count() == 2
+    forecaster.step()
+    assert len(world.predicted) == 1  # nothing new, nothing asked
+
+
+def test_a_forecast_carries_model_data_version_and_skill(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    answer = forecaster.snapshot().forecasts["EURUSD/H1"]
+    assert (answer["model_id"], answer["data_version"], answer["market"]) == ("h1-a", "bars@3", "simulated")
+    skill = {h["bars"]: [card["target"] for card in h["skill"]] for h in answer["horizons"]}
+    assert skill == {1: ["r1", "sign1"], 24: ["rv24"]}
+    assert forecaster.snapshot().models["H1"]["id"] == "h1-a"
+    assert [card["target"] for card in forecaster.snapshot().skill["H1"]] == ["r1", "sign1", "rv24"]
+
+
+def test_closed_bars_move_the_forecast_and_settle_the_old_one(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    forecaster.on_bars(world.close_bar())
+    assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T11:00:00Z"}
+    older = world.ledger.history("EURUSD", "H1")[1]
+    assert older["outcomes"]["1"]["inside80"] is True
+    card = forecaster.snapshot().forecasts["EURUSD/H1"]["horizons"][0]["skill"][0]
+    assert (card["live_coverage80"], card["live_n"]) == (1.0, 1)
+
+
+def test_only_symbols_with_a_new_bar_are_asked(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    forecaster.on_bars([table for table in world.close_bar() if table["symbol"][0].as_py() == "EURUSD"])
+    assert world.predicted[-1] == ("h1-a", ["EURUSD"])
+
+
+def test_the_same_bars_twice_write_one_forecast(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    tables = world.close_bar()
+    forecaster.on_bars(tables)
+    forecaster.on_bars(tables)
+    assert world.ledger.count() == 4
+
+
+def test_no_signal_without_a_gate(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    signal = forecaster.snapshot().signals["EURUSD/H1"]
+    assert signal["side"] == "none"
+    assert signal["reason"] == "no edge found: log-loss is no better than the base rate."
+
+
+def test_no_signal_on_stale_data(world: World) -> None:
+    forecaster = world.forecaster(now=lambda: START + (world.rows + 3) * HOUR)
+    forecaster.step()
+    assert forecaster.snapshot().signals["EURUSD/H1"]["reason"].startswith("the data is stale")
+
+
+def test_no_champion_yet_is_said_and_costs_nothing(world: World) -> None:
+    world.pointer = None
+    forecaster = world.forecaster()
+    forecaster.step()
+    assert world.predicted == []
+    assert "no champion yet" in forecaster.status()["problems"]["champion H1"]
+    world.pointer = {"id": "h1-a"}
+    forecaster.step()
+    assert len(forecaster.snapshot().forecasts) == 2
+    assert forecaster.status()["problems"] == {}
+
+
+def test_a_new_champion_forecasts_all_symbols_anew(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    world.pointer = {"id": "h1-b"}
+    forecaster.step()
+    assert {f["model_id"] for f in forecaster.snapshot().forecasts.values()} == {"h1-b"}
+    assert world.ledger.count() == 4
+
+
+def test_a_champion_that_does_not_load_leaves_the_old_one_in_charge(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    world.pointer, world.warm_answer = {"id": "h1-b"}, {"ok": False, "reason": "hash differs", "bars_needed": 0}
+    forecaster.step()
+    forecaster.step()
+    assert world.warmed == ["h1-a", "h1-b"]  # not asked again at every step
+    forecaster.on_bars(world.close_bar())
+    assert {f["model_id"] for f in forecaster.snapshot().forecasts.values()} == {"h1-a"}
+    assert forecaster.status()["problems"]["champion H1"] == "h1-b could not be loaded: hash differs; h1-a stays"
+    world.wall += timedelta(seconds=RETRY_SECONDS)
+    world.warm_answer = {"ok": True, "bars_needed": NEEDED}
+    forecaster.step()
+    assert forecaster.status()["champion"] == {"H1": "h1-b"}
+
+
+def test_a_silent_predictor_keeps_the_bars_due(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    world.predict_error = RuntimeError("replica died")
+    forecaster.on_bars(world.close_bar())
+    assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T10:00:00Z"}
+    assert "replica died" in forecaster.status()["problems"]["forecast H1"]
+    world.predict_error = None
+    forecaster.step()
+    assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T11:00:00Z"}
+
+
+def test_too_few_bars_wait_with_a_reason(world: World) -> None:
+    world.rows = NEEDED - 1
+    forecaster = world.forecaster()
+    forecaster.step()
+    assert world.predicted == []
+    assert forecaster.status()["problems"]["bars EURUSD/H1"] == "4 bars of EURUSD are stored, 5 are needed."
+    forecaster.on_bars(world.close_bar())
+    assert len(forecaster.snapshot().forecasts) == 2
+
+
+def test_a_symbol_the_model_does_not_know_is_named(world: World) -> None:
+    world.models["h1-a"] = version("h1-a", ("EURUSD",))
+    forecaster = world.forecaster()
+    forecaster.step()
+    assert set(forecaster.snapshot().forecasts) == {"EURUSD/H1"}
+    assert "not trained on GBPUSD" in forecaster.status()["problems"]["bars GBPUSD/H1"]
+
+
+class BrokenLedger:
+    """Fails until `works`; then remembers."""
+
+    def __init__(self) -> None:
+        self.works, self.written = False, list[Forecast]()
+
+    def _check(self) -> None:
+        if not self.works:
+            raise OSError("disk full")
+
+    def append(self, forecasts: Iterable[Forecast]) -> int:
+        self._check()
+        self.written += list(forecasts)
+        return len(self.written)
+
+    def oldest_pending(self, symbol: str, timeframe: str) -> datetime | None:
+        self._check()
+        return None
+
+    def settle(self, bars: pa.Table) -> int:
+        return 0
+
+    def coverage(self, timeframe: str, bars: int, symbol: str | None = None) -> Any:
+        self._check()
+        return type("Coverage", (), {"n": 0, "cov80": None})
+
+
+def test_a_broken_ledger_does_not_stop_serving_and_loses_nothing(world: World) -> None:
+    ledger = BrokenLedger()
+    forecaster = world.forecaster(ledger=ledger)
+    forecaster.step()
+    assert len(forecaster.snapshot().forecasts) == 2
+    assert forecaster.status()["spooled"] == 2
+    assert "disk full" in forecaster.status()["problems"]["ledger"]
+    ledger.works = True
+    forecaster.step()
+    assert [f.symbol for f in ledger.written] == ["EURUSD", "GBPUSD"]
+    assert forecaster.status()["problems"] == {}
+
+
+def test_a_deaf_http_side_does_not_stop_the_forecaster(world: World) -> None:
+    def refuse(_: BoardUpdate) -> None:
+        raise ConnectionError("no replica")
+
+    forecaster = world.forecaster(publish=refuse)
+    forecaster.step()
+    assert len(forecaster.snapshot().forecasts) == 2
+    assert "no replica" in forecaster.status()["problems"]["publish"]
+
+
+def test_a_lost_source_is_published_once(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.on_source({"connected": True, "reason": "", "transport": "ray", "prices": {"EURUSD": {"bid": 1.1}}})
+    forecaster.step()
+    before = len(world.published)
+    forecaster.on_source({"connected": False, "reason": "the mt5 node is gone", "transport": "ray"})
+    forecaster.step()
+    forecaster.step()
+    assert len(world.published) == before + 1
+    assert world.published[-1].status["source"]["reason"] == "the mt5 node is gone"
+
+
+def test_versions_rise_and_a_reader_gets_what_it_missed(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    seen = forecaster.snapshot().version
+    assert forecaster.snapshot(since_version=seen).forecasts == {}
+    forecaster.on_bars([world.close_bar()[0]])
+    missed = forecaster.snapshot(since_version=seen)
+    assert set(missed.forecasts) == {"EURUSD/H1"}
+    assert missed.version > seen
+    assert set(forecaster.snapshot(since_version=-99).forecasts) == {"EURUSD/H1", "GBPUSD/H1"}
+
+
+def test_a_second_life_serves_at_once_and_writes_nothing_twice(world: World) -> None:
+    world.forecaster().step()
+    world.wall += timedelta(seconds=5)
+    again = world.forecaster()
+    again.step()
+    assert len(again.snapshot().forecasts) == 2
+    assert world.ledger.count() == 2
+    assert again.snapshot().status["started_at"] == "2026-01-01T00:00:05Z"
