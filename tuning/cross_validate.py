@@ -5,41 +5,34 @@ Units of work are top-level functions with numpy arguments; `run_units` decides 
 
 from __future__ import annotations
 
-import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from market.errors import NotEnoughBars
 from market.timeframes import Timeframe
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
-from tuning.learners.baseline import BASELINES, fit_baselines, lookback
+from tuning.features import lookback, make_features
+from tuning.fold_baselines import FoldBaselines, fit_fold_baselines, training_part
+from tuning.learners.baseline import BASELINES
+from tuning.learners.fitting import TREE_FAMILIES, fit_and_predict, settings_of
+from tuning.lessons import make_lessons
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
 from tuning.panel import Panel, make_folds, make_panel, recent
 from tuning.presets import Preset
+from tuning.scaling import YARDSTICK
 from tuning.splits import Fold
-from tuning.stack_folds import BASELINE, ECONOMETRIC, TrainingPart, add_stack
+from tuning.stack_folds import add_stack
+from tuning.stacking import sigmoid
 
 RunUnits = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]
 Progress = Callable[[str, int, int], None]
-BASE_RATE_PRIOR = 200.0  # non-overlapping labels at one half that the share of ups is shrunk with
 
 
 def in_process(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
     """The default `run_units`: one after another, here. Lazy, so progress shows as units end."""
     return (function(*one) for one in arguments)
-
-
-@dataclass
-class FoldBaselines:
-    """What the baselines say in one fold, on the flat axis: log_rv[family][h] float [n], NaN outside the fold."""
-
-    log_rv: dict[str, dict[int, np.ndarray]]
-    base_rate: dict[int, np.ndarray]  # [symbols]
-    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
 
 def cross_validate(
@@ -52,55 +45,84 @@ def cross_validate(
 ) -> OutOfFold:
     """All families of the preset on `folds` test folds and the lockbox.
 
-    bars: symbol -> table in BAR_SCHEMA, oldest first. NotEnoughBars when history is too short for the preset's cut.
+    bars: symbol -> table in BAR_SCHEMA, oldest first. `on_progress(text, done, total)` counts units of work.
+    NotEnoughBars when history is too short for the preset's cut.
     """
     tell = on_progress or (lambda text, done, total: None)
     scheme = preset.scheme(max(timeframe.horizons))
     panel = make_panel(recent(bars, scheme, lookback(timeframe)), timeframe, timeframe.horizons, lookback(timeframe))
     folds = make_folds(panel, scheme)
-    baselines = []
-    for k, fold in enumerate(folds):
-        tell(f"baselines, {fold_name(fold)}", k, len(folds))
-        baselines.append(fit_fold_baselines(panel, fold))
-    tell("baselines", len(folds), len(folds))
-    out = _assemble(panel, folds, baselines)
+    total = len(folds) * (1 + len(preset.families))
+    fitted = []
+    for done, fold in enumerate(folds):
+        tell(f"baselines, {fold_name(fold)}", done, total)
+        fitted.append(fit_fold_baselines(panel, fold.train, fold.test))
+    rows = [test_rows(panel, fold, base) for fold, base in zip(folds, fitted, strict=True)]
+    out = _baseline_forecasts(panel, folds, fitted, rows)
+    _add_learners(panel, folds, fitted, rows, preset, run_units, tell, out)
+    parts = {f.number: training_part(panel, f.train, b.log_rv) for f, b in zip(folds, fitted, strict=True)}
+    add_stack(out, panel.label_end[np.concatenate(rows)], parts)
+    tell("stack", total, total)
+    return out
+
+
+def _add_learners(
+    panel: Panel,
+    folds: list[Fold],
+    fitted: list[FoldBaselines],
+    rows: list[np.ndarray],
+    preset: Preset,
+    run_units: RunUnits,
+    tell: Progress,
+    out: OutOfFold,
+) -> None:
+    """One unit per fold and family, in that order; results go into `out.families`."""
+    if not preset.families:
+        return
+    features = None
+    if set(preset.families) & set(TREE_FAMILIES):
+        features = [make_features(series, panel.timeframe) for series in panel.series]
+    units = [
+        (family, settings_of(family, preset), preset.seed, *lessons[family], fold.train, test)
+        for fold, base, test in zip(folds, fitted, rows, strict=True)
+        for lessons in [make_lessons(panel, base, preset.families, features)]
+        for family in preset.families
+    ]
+    places = [(k, family) for k in range(len(folds)) for family in preset.families]
+    made: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {family: [] for family in preset.families}
+    out.cpu_seconds |= dict.fromkeys(preset.families, 0.0)
+    done, total = len(folds), len(folds) * (1 + len(preset.families))
+    for (k, family), (log_ratio, excess, seconds) in zip(places, run_units(fit_and_predict, units), strict=True):
+        made[family].append((log_ratio, excess))
+        out.cpu_seconds[family] += seconds
+        done += 1
+        tell(f"{family}, {fold_name(folds[k])}", done, total)
+    yardstick = out.families[YARDSTICK].log_rv
+    for family, parts in made.items():
+        log_ratio, excess = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+        out.families[family] = _family_forecasts(panel.horizons, log_ratio, excess, yardstick, out.base_rate)
+
+
+def _family_forecasts(
+    horizons: tuple[int, ...],
+    log_ratio: np.ndarray,
+    excess: np.ndarray,
+    yardstick: dict[int, np.ndarray],
+    base_rate: dict[int, np.ndarray],
+) -> FamilyForecasts:
+    """A learner's view put back on the yardstick and the base rate; horizons without a view are left out."""
+    out = FamilyForecasts()
+    for column, h in enumerate(horizons):
+        if np.isfinite(log_ratio[:, column]).any():
+            out.log_rv[h] = yardstick[h] + log_ratio[:, column]
+        if np.isfinite(excess[:, column]).any():
+            base = np.log(base_rate[h]) - np.log1p(-base_rate[h])
+            out.p_up[h] = sigmoid(base + excess[:, column])
     return out
 
 
 def fold_name(fold: Fold) -> str:
     return f"fold {fold.number + 1}" if fold.number >= 0 else "lockbox"
-
-
-def fit_fold_baselines(panel: Panel, fold: Fold) -> FoldBaselines:
-    """Fit every baseline per symbol on the fold's training rows; forecast its training and test rows.
-
-    A symbol with too few training rows in this fold stays NaN.
-    """
-    log_rv = {family: {h: np.full(len(panel), np.nan) for h in panel.horizons} for family in BASELINES}
-    base_rate = {h: np.full(len(panel.series), np.nan) for h in panel.horizons}
-    cpu = clock.process_time()
-    for s, series in enumerate(panel.series):
-        train, test = panel.own_rows(fold.train, s), panel.own_rows(fold.test, s)
-        try:
-            models = fit_baselines(series, panel.targets[s].rv, train, panel.timeframe)
-        except NotEnoughBars:
-            continue
-        rows = np.concatenate([train, test])
-        for family, model in models.items():
-            for h, values in model.log_rv(series).items():
-                log_rv[family][h][panel.starts[s] + rows] = values[rows]
-        for h in panel.horizons:
-            base_rate[h][s] = share_of_ups(panel.targets[s].ret[h][train], h)
-    spent = (clock.process_time() - cpu) / len(BASELINES)
-    return FoldBaselines(log_rv, base_rate, dict.fromkeys(BASELINES, spent))
-
-
-def share_of_ups(ret: np.ndarray, horizon: int) -> float:
-    """Share of ret > 0, shrunk to one half: a past trend is no forecast. NaN returns are left out."""
-    known = ret[np.isfinite(ret)]
-    n = len(known) / horizon
-    share = float((known > 0).mean()) if len(known) else 0.5
-    return (n * share + BASE_RATE_PRIOR * 0.5) / (n + BASE_RATE_PRIOR)
 
 
 def test_rows(panel: Panel, fold: Fold, baselines: FoldBaselines) -> np.ndarray:
@@ -111,9 +133,10 @@ def test_rows(panel: Panel, fold: Fold, baselines: FoldBaselines) -> np.ndarray:
     return rows[np.lexsort((panel.symbol[rows], panel.time[rows]))]
 
 
-def _assemble(panel: Panel, folds: list[Fold], baselines: list[FoldBaselines]) -> OutOfFold:
-    """Put the folds' test rows one after another."""
-    rows = [test_rows(panel, fold, base) for fold, base in zip(folds, baselines, strict=True)]
+def _baseline_forecasts(
+    panel: Panel, folds: list[Fold], baselines: list[FoldBaselines], rows: list[np.ndarray]
+) -> OutOfFold:
+    """The folds' test rows one after another, with what the baselines say of them."""
     flat = np.concatenate(rows)
     families = {
         family: FamilyForecasts(
@@ -142,20 +165,7 @@ def _assemble(panel: Panel, folds: list[Fold], baselines: list[FoldBaselines]) -
         cpu_seconds={family: sum(b.cpu_seconds[family] for b in baselines) for family in BASELINES},
     )
     _add_quantiles(panel, folds, baselines, rows, out)
-    parts = {f.number: training_part(panel, f.train, b.log_rv) for f, b in zip(folds, baselines, strict=True)}
-    add_stack(out, panel.label_end[flat], parts)
     return out
-
-
-def training_part(panel: Panel, train: np.ndarray, log_rv: dict[str, dict[int, np.ndarray]]) -> TrainingPart:
-    """The training rows `train` of one fold, with the baselines' in-sample forecasts log_rv[family][h] [n]."""
-    used = (BASELINE, *ECONOMETRIC)
-    return TrainingPart(
-        symbol=panel.symbol[train],
-        ret={h: panel.ret[h][train] for h in panel.horizons},
-        rv={h: panel.rv[h][train] for h in panel.horizons},
-        log_rv={f: {h: log_rv[f][h][train] for h in panel.horizons} for f in used},
-    )
 
 
 def _add_quantiles(

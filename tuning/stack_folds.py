@@ -63,7 +63,8 @@ def direction_weights(out: OutOfFold, h: int, evidence: np.ndarray) -> dict[str,
 
 def _named(families: tuple[str, ...], weights: np.ndarray, rest: str) -> dict[str, float]:
     named = {f: float(w) for f, w in zip(families, weights, strict=True) if w > 0}
-    return named | {rest: float(1.0 - weights.sum())}
+    left = 1.0 - sum(named.values())
+    return named | ({rest: left} if left > 1e-9 or not named else {})
 
 
 def stacked_log_rv(log_rv: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:

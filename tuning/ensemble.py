@@ -1,0 +1,334 @@
+"""The model that serves: baselines, learners, weights and quantiles, fitted on all bars and frozen. Judges nothing.
+
+For each target it uses the stack where the gate let it pass, else the baseline: HAR + hour-of-week for volatility and
+quantiles, the base rate for direction. An artefact is JSON plus the learners' own formats; there is no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from market.errors import BundleRefused, NotEnoughBars
+from market.forecasts import QUANTILE_LEVELS, HorizonForecast
+from market.market_clock import add_open_time
+from market.timeframes import Timeframe
+from tuning.cross_validate import RunUnits, in_process
+from tuning.features import FeatureSpec, lookback, make_spec
+from tuning.fold_baselines import FoldBaselines, fit_fold_baselines, training_part
+from tuning.learners.baseline import VarianceModel
+from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Learner, fit_to_files, load_learner, settings_of
+from tuning.lessons import make_lessons
+from tuning.out_of_fold import OutOfFold
+from tuning.panel import Panel, make_panel, recent, usable_rows
+from tuning.presets import Preset
+from tuning.scaling import COMPARED, YARDSTICK, net_inputs, tree_inputs
+from tuning.series import Series, make_series
+from tuning.stack_folds import BASELINE, ECONOMETRIC, stacked_log_rv, stacked_p_up, z_quantiles
+from tuning.stacking import logit, sigmoid
+
+FORMAT = 1
+Weights = dict[str, float]
+
+
+@dataclass
+class Ensemble:
+    """`weights`: per target ("rv24", "r24", "sign24") family -> weight; "r24" scales the quantiles.
+
+    z_quantiles[h][symbol]: 7 quantiles of r / sigma; base_rate[h][symbol]; usual_volatility[h][symbol]: the median over
+    training. `baselines[symbol][family]`.
+    """
+
+    timeframe: Timeframe
+    symbols: tuple[str, ...]
+    spec: FeatureSpec
+    baselines: dict[str, dict[str, VarianceModel]]
+    weights: dict[str, Weights]
+    z_quantiles: dict[int, dict[str, list[float]]]
+    base_rate: dict[int, dict[str, float]]
+    usual_volatility: dict[int, dict[str, float]]
+    learners: dict[str, Learner] = field(default_factory=dict)
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        return self.spec.horizons
+
+    @property
+    def spec_digest(self) -> str:
+        return self.spec.digest
+
+    @property
+    def bars_needed(self) -> int:
+        """Bars per symbol that `forecast` wants; older ones change nothing."""
+        return self.spec.lookback + self.spec.window
+
+    def forecast(self, bars: Mapping[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+        """Tables in BAR_SCHEMA -> forecasts at each table's last close, nets batched over symbols.
+
+        A symbol the model was not trained on, or with too short a tail, gets empty horizons that say why.
+        """
+        out: dict[str, tuple[HorizonForecast, ...]] = {}
+        series: list[Series] = []
+        for symbol in sorted(bars):
+            table, problem = bars[symbol], self._problem(symbol, bars[symbol].num_rows)
+            if problem:
+                out[symbol] = self._empty(table, problem)
+            else:
+                series.append(make_series(table.slice(max(table.num_rows - self.bars_needed, 0)), self.timeframe))
+        volatility = [self._volatility(one) for one in series]
+        views = self._learned(series, volatility)
+        for k, one in enumerate(series):
+            learned = {family: (log_ratio[k], excess[k]) for family, (log_ratio, excess) in views.items()}
+            out[one.symbol] = tuple(self._horizon(one, h, volatility[k], learned) for h in self.horizons)
+        return out
+
+    def _problem(self, symbol: str, rows: int) -> str:
+        if symbol not in self.baselines:
+            return f"the model was not trained on {symbol}"
+        if rows < self.bars_needed:
+            return f"{rows} bars, {self.bars_needed} are needed"
+        return ""
+
+    def _empty(self, table: pa.Table, reason: str) -> tuple[HorizonForecast, ...]:
+        if table.num_rows == 0:
+            return ()
+        as_of = table["close_time"][-1].as_py()
+        return tuple(
+            HorizonForecast(
+                h, add_open_time(as_of, h * self.timeframe.delta), None, None, None, None, None, reason=reason
+            )
+            for h in self.horizons
+        )
+
+    def _families(self) -> tuple[str, ...]:
+        """Baselines that a forecast needs."""
+        weighted = {f for name, weights in self.weights.items() if not name.startswith("sign") for f in weights}
+        if self.learners:
+            weighted |= {YARDSTICK, *COMPARED}
+        return tuple(sorted((weighted - set(self.learners)) | {BASELINE}))
+
+    def _volatility(self, series: Series) -> dict[str, dict[int, np.ndarray]]:
+        """log_rv[family][h] at the last bar, each [1]."""
+        models = self.baselines[series.symbol]
+        made = {family: models[family].log_rv(series) for family in self._families()}
+        return {family: {h: values[-1:] for h, values in by_h.items()} for family, by_h in made.items()}
+
+    def _learned(
+        self, series: list[Series], volatility: list[dict[str, dict[int, np.ndarray]]]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """family -> (log ratio, logit excess), each [symbols, H]."""
+        views = {}
+        lengths = [len(one) for one in series]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        if not series:
+            return {}
+        for families, make in ((TREE_FAMILIES, tree_inputs), (NET_FAMILIES, net_inputs)):
+            used = [family for family in families if family in self.learners]
+            if used:
+                inputs = np.concatenate([make(one, self.timeframe, self.baselines[one.symbol]) for one in series])
+                for family in used:
+                    views[family] = self.learners[family].predict(inputs, starts, starts[1:] - 1)
+        return views
+
+    def _horizon(
+        self,
+        series: Series,
+        h: int,
+        volatility: dict[str, dict[int, np.ndarray]],
+        learned: dict[str, tuple[np.ndarray, np.ndarray]],
+    ) -> HorizonForecast:
+        column, symbol = self.horizons.index(h), series.symbol
+        log_rv = {family: by_h[h] for family, by_h in volatility.items()}
+        for family, (log_ratio, _) in learned.items():
+            log_rv[family] = log_rv[YARDSTICK] + log_ratio[column]
+        sigma = float(np.exp(0.5 * stacked_log_rv(log_rv, self.weights[f"rv{h}"])[0]))
+        scale = float(np.exp(0.5 * stacked_log_rv(log_rv, self.weights[f"r{h}"])[0]))
+        base = np.array([self.base_rate[h][symbol]])
+        odds = {f: _shifted(base, excess[column]) for f, (_, excess) in learned.items()}
+        p_up = float(stacked_p_up(odds, base, self.weights[f"sign{h}"])[0])
+        z = self.z_quantiles[h][symbol]
+        quantiles = {str(level): scale * value for level, value in zip(QUANTILE_LEVELS, z, strict=True)}
+        close = float(series.close[-1])
+        as_of = series.close_time[-1].astype("datetime64[us]").item().replace(tzinfo=UTC)
+        return HorizonForecast(
+            bars=h,
+            target_time=add_open_time(as_of, h * self.timeframe.delta),
+            volatility=sigma,
+            volatility_ratio=sigma / self.usual_volatility[h][symbol],
+            quantiles=quantiles,
+            price_quantiles={level: close * float(np.exp(q)) for level, q in quantiles.items()},
+            p_up=p_up,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `ensemble.json` and one folder of files per learner."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for family, learner in self.learners.items():
+            (folder / family).mkdir(exist_ok=True)
+            for name, content in learner.to_files().items():
+                (folder / family / name).write_bytes(content)
+        (folder / "ensemble.json").write_text(json.dumps(self._to_dict(), sort_keys=True, separators=(",", ":")))
+
+    def _to_dict(self) -> dict[str, Any]:
+        kept = self._families() if not self.learners else (*self._families(), YARDSTICK)
+        return {
+            "format": FORMAT,
+            "timeframe": self.timeframe.value,
+            "symbols": list(self.symbols),
+            "spec": {"names": list(self.spec.names), "lookback": self.spec.lookback, "window": self.spec.window,
+                     "horizons": list(self.spec.horizons), "version": self.spec.version},
+            "spec_digest": self.spec.digest,
+            "weights": self.weights,
+            "z_quantiles": self.z_quantiles,
+            "base_rate": self.base_rate,
+            "usual_volatility": self.usual_volatility,
+            "learners": sorted(self.learners),
+            "baselines": {
+                symbol: [models[family].to_dict() for family in sorted(set(kept))] for symbol, models in self.baselines.items()
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path) -> Ensemble:
+        """Read what `save` wrote. BundleRefused when content or feature schema is not this code's."""
+        folder = Path(folder)
+        try:
+            return _from_dict(json.loads((folder / "ensemble.json").read_text()), folder)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise BundleRefused(
+                f"The model in {folder} cannot be read: {error}.", hint="Train again: `lstmc train`."
+            ) from error
+
+
+def _from_dict(fields: dict[str, Any], folder: Path) -> Ensemble:
+    timeframe = Timeframe.parse(fields["timeframe"])
+    spec = make_spec(timeframe, int(fields["spec"]["window"]))
+    if fields["format"] != FORMAT or spec.digest != fields["spec_digest"]:
+        raise BundleRefused(
+            "The model was made for other features or another format than this code has.",
+            hint="Train again: `lstmc train`.",
+        )
+    models = {
+        symbol: {one["family"]: VarianceModel.from_dict(one) for one in saved}
+        for symbol, saved in fields["baselines"].items()
+    }
+    learners = {
+        family: load_learner(family, {path.name: path.read_bytes() for path in sorted((folder / family).iterdir())})
+        for family in fields["learners"]
+    }
+    return Ensemble(
+        timeframe=timeframe,
+        symbols=tuple(fields["symbols"]),
+        spec=spec,
+        baselines=models,
+        weights=fields["weights"],
+        z_quantiles=_by_horizon(fields["z_quantiles"]),
+        base_rate=_by_horizon(fields["base_rate"]),
+        usual_volatility=_by_horizon(fields["usual_volatility"]),
+        learners=learners,
+    )
+
+
+def _shifted(base_rate: np.ndarray, excess: np.ndarray | np.floating) -> np.ndarray:
+    """The base rate with its logit moved by `excess`."""
+    return sigmoid(logit(base_rate) + excess)
+
+
+def _by_horizon(fields: dict[str, Any]) -> dict[int, Any]:
+    return {int(h): values for h, values in fields.items()}
+
+
+def fit_ensemble(
+    bars: Mapping[str, pa.Table],
+    timeframe: Timeframe,
+    preset: Preset,
+    out_of_fold: OutOfFold,
+    passed: Mapping[str, bool],
+    *,
+    run_units: RunUnits = in_process,
+) -> Ensemble:
+    """Fit what serves on all bars: per target the stack where `passed[target]`, else the baseline.
+
+    Weights are those of the last fold; learners that carry none in a passed target are not fitted. NotEnoughBars when
+    no symbol has enough labelled bars.
+    """
+    look = lookback(timeframe)
+    panel = make_panel(recent(bars, preset.scheme(max(timeframe.horizons)), look), timeframe, timeframe.horizons, look)
+    train = _final_rows(panel, preset)
+    fitted = fit_fold_baselines(panel, train, train[:0])
+    if not fitted.models:
+        raise NotEnoughBars("No symbol has enough bars for the final fit.", hint="Backfill a longer history.")
+    weights = _final_weights(out_of_fold, passed)
+    used = sorted({f for w in weights.values() for f in w} & set(preset.families))
+    units = make_lessons(panel, fitted, used)
+    arguments = [(f, settings_of(f, preset), preset.seed, *units[f], train) for f in used]
+    files = list(run_units(fit_to_files, arguments)) if used else []
+    named = {s: panel.symbols[s] for s in fitted.models}
+    return Ensemble(
+        timeframe=timeframe,
+        symbols=tuple(named.values()),
+        spec=make_spec(timeframe, chunk_length(preset) if set(used) & set(NET_FAMILIES) else 1),
+        baselines={named[s]: models for s, models in fitted.models.items()},
+        weights=weights,
+        z_quantiles=_final_quantiles(panel, fitted, train, out_of_fold, weights),
+        base_rate={h: {name: float(fitted.base_rate[h][s]) for s, name in named.items()} for h in panel.horizons},
+        usual_volatility=_usual_volatility(panel, fitted, weights),
+        learners={f: load_learner(f, content) for f, content in zip(used, files, strict=True)},
+    )
+
+
+def chunk_length(preset: Preset) -> int:
+    return preset.nets.warm_up + preset.nets.body
+
+
+def _final_rows(panel: Panel, preset: Preset) -> np.ndarray:
+    """Labelled rows of the last `max_train_bars` distinct bars, flat and ascending."""
+    rows = usable_rows(panel)
+    rows = rows[np.isfinite(panel.rv[max(panel.horizons)][rows])]
+    axis = np.unique(panel.time[rows])
+    if preset.max_train_bars is not None and len(axis) > preset.max_train_bars:
+        rows = rows[panel.time[rows] >= axis[-preset.max_train_bars]]
+    return rows
+
+
+def _final_weights(out: OutOfFold, passed: Mapping[str, bool]) -> dict[str, Weights]:
+    weights: dict[str, Weights] = {}
+    for h in out.horizons:
+        stack, odds = out.stack_weights[f"rv{h}"], out.stack_weights[f"sign{h}"]
+        weights[f"rv{h}"] = dict(stack) if passed.get(f"rv{h}") else {BASELINE: 1.0}
+        weights[f"r{h}"] = dict(stack) if passed.get(f"r{h}") else {BASELINE: 1.0}
+        weights[f"sign{h}"] = dict(odds) if passed.get(f"sign{h}") else {"base_rate": 1.0}
+    return weights
+
+
+def _final_quantiles(
+    panel: Panel, fitted: FoldBaselines, train: np.ndarray, out: OutOfFold, weights: dict[str, Weights]
+) -> dict[int, dict[str, list[float]]]:
+    """z-quantiles of the forecast that scales the quantiles, from the training part and every out-of-fold row."""
+    part = training_part(panel, train, fitted.log_rv)
+    known = np.ones(len(out), bool)
+    found: dict[int, dict[str, list[float]]] = {}
+    for h in panel.horizons:
+        used = weights[f"r{h}"]
+        scaled = stacked_log_rv({f: out.families[f].log_rv[h] for f in {*used, BASELINE}}, used)
+        z = z_quantiles(out, scaled, h, known, part, used)
+        found[h] = {panel.symbols[s]: z[s].tolist() for s in fitted.models}
+    return found
+
+
+def _usual_volatility(panel: Panel, fitted: FoldBaselines, weights: dict[str, Weights]) -> dict[int, dict[str, float]]:
+    """Median over training of the baselines' part of the volatility forecast, per symbol."""
+    usual: dict[int, dict[str, float]] = {}
+    for h in panel.horizons:
+        used = {f: w for f, w in weights[f"rv{h}"].items() if f in (BASELINE, *ECONOMETRIC)}
+        sigma = np.exp(0.5 * stacked_log_rv({f: fitted.log_rv[f][h] for f in {*used, BASELINE}}, used))
+        usual[h] = {panel.symbols[s]: float(np.nanmedian(sigma[panel.slice(s)])) for s in fitted.models}
+    return usual
