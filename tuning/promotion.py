@@ -1,6 +1,6 @@
 """The gate: what a candidate must show, out of sample, before its forecasts replace the econometric ones.
 
-    volatility  rv{h}    QLIKE against every econometric family, against their equal-weight combination, and the champion
+    volatility  rv{h}    QLIKE against every econometric family, against their combinations, and the champion
     quantiles   r{h}     pinball against unconditional history and the HAR-scaled quantiles, and the champion
     direction   sign{h}  log-loss against the base rate and a coin, with and without rollover hours, net of spread
 
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from market.forecasts import jsonable
+from tuning.learners.baseline import BASELINES
 from tuning.metrics import auc, central_coverage, log_loss, pinball, qlike
 from tuning.out_of_fold import OutOfFold
 from tuning.significance import LossTest, panel_test
@@ -31,8 +32,11 @@ MAX_MISSING = 0.001
 # Beyond these a figure is more likely a leak than a discovery. They warn; the leak tests decide.
 SUSPICIOUS = {"rv": 0.25, "r": 0.08, "sign": 0.58}
 # Families a candidate is measured against; learners are not baselines.
-ECONOMETRIC = ("unconditional", "unconditional_how", "ewma", "ewma_how", "har", "har_how")
-COMBINATION = "econometric_mean"  # equal weights: a stack must not win by averaging baselines alone
+ECONOMETRIC = BASELINES
+# Combining forecasts helps by itself: learners must add to what the econometric families say together, in equal weights
+# or stacked. These guard the gate and are never the named baseline.
+EQUAL_WEIGHTS = "econometric_mean"
+GUARDS = (EQUAL_WEIGHTS, "econometric_stack")
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ def _volatility(oof: OutOfFold, h: int, candidate: str) -> Contest | None:
     if candidate not in log_rv or not baselines:
         return None
     if len(baselines) > 1:
-        baselines[COMBINATION] = np.mean(list(baselines.values()), axis=0)
+        baselines[EQUAL_WEIGHTS] = np.mean(list(baselines.values()), axis=0)
+    baselines |= {name: log_rv[name] for name in GUARDS if name in log_rv}
     loss = {name: qlike(oof.rv[h], np.exp(values)) for name, values in (log_rv | baselines).items()}
     rest = {name: values for name, values in loss.items() if name != candidate}
     chosen = {name: loss[name] for name in baselines}
@@ -167,8 +172,8 @@ def _quantiles(oof: OutOfFold, h: int, candidate: str) -> Contest | None:
         return None
     loss = {name: pinball(oof.ret[h], values) for name, values in quantiles.items()}
     rest = {name: values for name, values in loss.items() if name != candidate}
-    baselines = {name: values for name, values in rest.items() if name in ECONOMETRIC}
-    if not baselines:
+    baselines = {name: values for name, values in rest.items() if name in (*ECONOMETRIC, *GUARDS)}
+    if not set(baselines) - set(GUARDS):
         return None
     return Contest(f"r{h}", "r", h, "pinball", loss[candidate], quantiles[candidate], baselines, rest, oof.ret[h])
 
@@ -199,7 +204,7 @@ def _judge_target(
     complete = _complete_rows(contest)
     rows = complete & (oof.fold >= 0)
     means = {name: _mean(losses[rows]) for name, losses in contest.baselines.items()}
-    baseline = min(means, key=lambda name: means[name] if np.isfinite(means[name]) else np.inf)
+    baseline = _named_baseline(means)
     tests = {name: _test(oof, contest, losses, rows) for name, losses in contest.baselines.items()}
     loss = _mean(contest.candidate[rows])
     per_symbol = _per_symbol(oof, contest, baseline, rows)
@@ -234,6 +239,12 @@ def _judge_target(
         figures=figures,
         warnings=_warnings(contest, skill, figures),
     )
+
+
+def _named_baseline(means: Mapping[str, float]) -> str:
+    """The best single baseline on these rows."""
+    named = {name: loss for name, loss in means.items() if name not in GUARDS}
+    return min(named, key=lambda name: named[name] if np.isfinite(named[name]) else np.inf)
 
 
 def _complete_rows(contest: Contest) -> np.ndarray:
@@ -347,7 +358,7 @@ def net_of_spread(oof: OutOfFold, contest: Contest, rows: np.ndarray) -> dict[st
 
 def _expected_move(oof: OutOfFold, h: int) -> np.ndarray:
     """E|return| under a normal with the forecast variance, sqrt(2 / pi) * sigma. [n]"""
-    for name in (STACK, *reversed(ECONOMETRIC)):
+    for name in (STACK, "har_how", *ECONOMETRIC):
         family = oof.families.get(name)
         if family is not None and h in family.log_rv:
             return np.sqrt(2.0 / np.pi * np.exp(family.log_rv[h]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -150,4 +151,4 @@ def test_two_processes_promote_at_once(registry, three):
         list(racers.map(registry.promote, [three[k % 3] for k in range(30)], ["race"] * 30))
     history = registry.champion_history("H1")
     assert history[-1]["id"] == registry.champion("H1").id
-    assert all(entry["before"] == earlier["id"] for earlier, entry in zip(history, history[1:], strict=False))
+    assert all(entry["before"] == earlier["id"] for earlier, entry in itertools.pairwise(history))

@@ -1,0 +1,198 @@
+"""Honesty experiments: does the gate stay shut on noise, and does it see a signal that is really there?
+
+    python -m tuning.experiments null    --seeds 40 --out null.json
+    python -m tuning.experiments planted --seeds 40 --out planted.json
+
+Simulated panels whose truth is known by construction. Trains with the same code as a real run; stores no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from market.bars import bars_from_columns
+from market.errors import LstmcError
+from market.market_clock import NEW_YORK
+from market.symbols import CATALOGUE, MAJORS
+from market.timeframes import Timeframe
+from tuning.promotion import GateResult
+
+BARS_PER_WEEK = 120
+STEPS = 12  # price moves inside a bar, of which high and low are made
+HOURLY_VOLATILITY = 1e-3
+# GARCH(1,1) on hourly shocks: news, persistence (Bollerslev 1986); half-life about 35 bars
+GARCH = (0.06, 0.92)
+START = datetime(2018, 1, 7, 17, tzinfo=NEW_YORK)
+
+
+@dataclass(frozen=True)
+class World:
+    """How a simulated panel behaves. accuracy: P(next bar goes the way of this one); 0.5 is no direction at all."""
+
+    garch: bool = True
+    seasonal: bool = True
+    accuracy: float = 0.5
+    weeks: int = 78
+    symbols: tuple[str, ...] = MAJORS
+
+
+IID_NOISE = World(garch=False, seasonal=False)
+NULL = World()
+PLANTED = World(accuracy=0.55)
+WORLDS = {"null": NULL, "iid": IID_NOISE, "planted": PLANTED}
+
+
+def simulate(world: World, seed: int) -> dict[str, pa.Table]:
+    """H1 bars of every symbol in BAR_SCHEMA, `weeks` FX weeks from 2018-01. Same seed, same bars."""
+    rng = np.random.default_rng(seed)
+    opens = _week_grid(world.weeks)
+    n, s = len(opens), len(world.symbols)
+    sigma = HOURLY_VOLATILITY * np.ones((n, s))
+    steps = rng.standard_normal((n, s, STEPS)) / np.sqrt(STEPS)  # a bar's path at unit variance
+    if world.garch:
+        sigma *= _garch(steps.sum(axis=2))
+    if world.seasonal:
+        sigma *= _hour_of_week()[np.arange(n) % BARS_PER_WEEK][:, None]
+    if world.accuracy != 0.5:
+        steps = _with_momentum(steps, world.accuracy, rng)
+    tables = {}
+    for k, code in enumerate(world.symbols):
+        path = np.cumsum((steps[:, k] * sigma[:, k, None]).ravel()).reshape(n, STEPS)
+        tables[code] = _bars(code, opens, path, _start_price(code))
+    return tables
+
+
+def _week_grid(weeks: int) -> np.ndarray:
+    """Opens of all hours of the trading weeks, datetime64[s] UTC. [weeks * 120]"""
+    sundays = [START + timedelta(days=7 * k) for k in range(weeks)]  # stays at 17:00 New York
+    first = np.array([int(sunday.timestamp()) for sunday in sundays])
+    return (first[:, None] + 3600 * np.arange(BARS_PER_WEEK)).ravel().astype("datetime64[s]")
+
+
+def _garch(shocks: np.ndarray) -> np.ndarray:
+    """Standard deviations of unit unconditional variance driven by shocks [n, s]. [n, s]"""
+    news, memory = GARCH
+    variance = np.ones_like(shocks)
+    for t in range(1, len(shocks)):
+        variance[t] = 1.0 - news - memory + variance[t - 1] * (memory + news * shocks[t - 1] ** 2)
+    return np.sqrt(variance)
+
+
+def _hour_of_week() -> np.ndarray:
+    """Relative volatility by hour of the trading week: quiet after the New York close, busy when London overlaps. [120]"""
+    hour = (17 + np.arange(BARS_PER_WEEK)) % 24  # New York
+    day = 0.55 + 0.35 * np.exp(-(((hour - 3.5) % 24 - 0) ** 2) / 8) + 1.05 * np.exp(-((hour - 9.5) ** 2) / 9)
+    return day / np.sqrt(np.mean(day**2))
+
+
+def _with_momentum(steps: np.ndarray, accuracy: float, rng: np.random.Generator) -> np.ndarray:
+    """Flip whole paths so that a bar goes the way of the bar before it with probability `accuracy`."""
+    natural = np.sign(steps.sum(axis=2))
+    same = np.where(rng.random(natural.shape) < accuracy, 1.0, -1.0)
+    wanted = np.sign(rng.standard_normal(natural.shape[1])) * np.cumprod(same, axis=0)
+    return steps * (natural * wanted)[:, :, None]
+
+
+def _bars(code: str, opens: np.ndarray, path: np.ndarray, start: float) -> pa.Table:
+    digits = CATALOGUE[code].digits
+    log_open = np.concatenate([[0.0], path[:-1, -1]])
+    high = np.maximum(path.max(axis=1), log_open)
+    low = np.minimum(path.min(axis=1), log_open)
+    prices = [np.round(start * np.exp(x), digits) for x in (log_open, high, low, path[:, -1])]
+    received = datetime.fromtimestamp(int(opens[-1].astype(np.int64)) + 3600, UTC)
+    spread = np.full(len(opens), 15, dtype=np.int32)
+    return bars_from_columns(code, Timeframe.H1, opens, *prices, None, spread, received_at=received)
+
+
+def _start_price(code: str) -> float:
+    digits = CATALOGUE[code].digits
+    return 110.0 if digits == 3 else 1500.0 if digits == 2 else 1.2
+
+
+def judge_world(world: World, seed: int, preset_name: str) -> GateResult:
+    """One simulated panel through cross-validation and the gate."""
+    from tuning.cross_validate import cross_validate
+    from tuning.presets import load_preset
+    from tuning.promotion import judge
+
+    return judge(cross_validate(simulate(world, seed), Timeframe.H1, load_preset(preset_name)))
+
+
+def run(
+    name: str, seeds: int, preset: str, first_seed: int = 0, on_seed: Callable[[dict[str, Any]], None] = print
+) -> dict[str, Any]:
+    """All seeds of a world -> the summary, one row per seed in "runs"."""
+    runs = []
+    for seed in range(first_seed, first_seed + seeds):
+        started = time.process_time()
+        gate = judge_world(WORLDS[name], seed, preset)
+        runs.append({"seed": seed, "cpu_seconds": round(time.process_time() - started, 1)} | _row(gate))
+        on_seed(runs[-1])
+    return {"experiment": name, "preset": preset, "seeds": seeds} | summarise(name, runs) | {"runs": runs}
+
+
+def _row(gate: GateResult) -> dict[str, Any]:
+    row: dict[str, Any] = {"promoted": [target for target, ok in gate.passed.items() if ok]}
+    for target, result in gate.targets.items():
+        row[target] = {"skill": result.skill, "t": result.t if np.isfinite(result.t) else None}
+        if target.startswith("sign"):
+            row[target]["auc"] = result.figures.get("auc")
+    return row
+
+
+def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """promoted / rate: seeds in which anything at all was promoted, and their share."""
+    promoted = [run["seed"] for run in runs if run["promoted"]]
+    out: dict[str, Any] = {"promoted": len(promoted), "rate": len(promoted) / len(runs), "promoted_seeds": promoted}
+    if name == "planted":
+        skills = [run["sign1"]["skill"] for run in runs]
+        # With P(up) = 1/2 +- d, log-loss skill is about 2 d^2 / log 2 for small d; so the recovered share of d is a root.
+        full = 1.0 - _entropy(WORLDS[name].accuracy) / np.log(2)
+        recovered = np.sqrt(np.maximum(skills, 0.0) / full)
+        out["positive_skill_rate"] = float(np.mean(np.array(skills) > 0))
+        out["edge_recovered"] = float(np.mean(recovered))
+    return out
+
+
+def _entropy(p: float) -> float:
+    return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tuning.experiments", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    parser.add_argument(
+        "experiment", choices=sorted(WORLDS), help="null: GARCH and seasons; iid: plain noise; planted: 55 %%"
+    )
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--out", type=Path, default=None, help="also write the JSON to this file")
+    given = parser.parse_args(argv)
+    try:
+        tell: Callable[[dict[str, Any]], None] = lambda row: print(json.dumps(row), file=sys.stderr, flush=True)  # noqa: E731
+        result = run(given.experiment, given.seeds, given.preset, given.first_seed, tell)
+    except LstmcError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    text = json.dumps(result, indent=1)
+    if given.out:
+        given.out.write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The leak tests applied to the features, labels, splits and models that are really used. Decides nothing: the gate does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from market.forecasts import HorizonForecast
+from market.timeframes import Timeframe
+from tuning.bundle import Forecaster
+from tuning.features import lookback, make_features
+from tuning.leak_tests import (
+    LeakResult,
+    permuted_labels,
+    same_forecasts,
+    tail_equals_full,
+    target_shift,
+    truncated_future,
+)
+from tuning.presets import Preset
+from tuning.series import make_series
+from tuning.splits import Scheme, purged_walk_forward
+from tuning.targets import make_targets
+
+BARS = 3000  # of one symbol: enough to see a leak, little enough to cost about a second
+
+
+def leak_battery(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset: Preset, seed: int = 0) -> list[LeakResult]:
+    """All four tests on the newest bars of the symbol with the longest history."""
+    table = max(bars.values(), key=lambda one: one.num_rows)
+    table = table.slice(max(table.num_rows - max(BARS, lookback(timeframe) + 200), 0))
+    longest = max(timeframe.horizons)
+    n = table.num_rows
+
+    def features(part: pa.Table) -> np.ndarray:
+        return make_features(make_series(part, timeframe), timeframe)
+
+    def labels(part: pa.Table) -> np.ndarray:
+        return make_targets(make_series(part, timeframe), (longest,)).ret[longest]
+
+    def squares(part: pa.Table) -> np.ndarray:
+        return make_targets(make_series(part, timeframe), (longest,)).rv[longest]
+
+    places = [n // 3, n // 2, n - longest - 2]
+    returns, variances = (target_shift(f, table, longest, places) for f in (labels, squares))
+    return [
+        truncated_future(features, table, places),
+        tail_equals_full(features, table, lookback(timeframe)),
+        returns if not returns.passed else variances,
+        _permuted(features(table), labels(table), table, timeframe, longest, np.random.default_rng(seed)),
+    ]
+
+
+def _permuted(
+    x: np.ndarray, y: np.ndarray, table: pa.Table, timeframe: Timeframe, horizon: int, rng: np.random.Generator
+) -> LeakResult:
+    """Ridge on the real features through the real splitter, scored by out-of-sample correlation."""
+    series = make_series(table, timeframe)
+    known = np.flatnonzero(np.isfinite(np.delete(x, _empty_columns(x), axis=1)).all(axis=1) & np.isfinite(y))
+    x = np.delete(x, _empty_columns(x), axis=1)[known]
+    ends = make_targets(series, (horizon,)).label_end[known]
+    scheme = Scheme(folds=3, embargo=horizon, test_share=0.6, lockbox_days=0, min_train_bars=10)
+    folds = purged_walk_forward(series.close_time[known], ends, scheme)
+
+    def score(labels: np.ndarray) -> float:
+        return float(np.mean([_out_of_sample_correlation(x, labels, f.train, f.test) for f in folds]))
+
+    return permuted_labels(score, y[known], rng, runs=12, block=2 * horizon)
+
+
+def _empty_columns(x: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.isnan(x).mean(axis=0) > 0.9)  # a source without spread
+
+
+def _out_of_sample_correlation(x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
+    mean, scale = x[train].mean(axis=0), x[train].std(axis=0) + 1e-12
+    a, b = (x[train] - mean) / scale, (x[test] - mean) / scale
+    centred = y[train] - y[train].mean()
+    beta = np.linalg.solve(a.T @ a + len(train) * 0.1 * np.eye(a.shape[1]), a.T @ centred)
+    forecast = b @ beta
+    if forecast.std() < 1e-15 or y[test].std() < 1e-15:
+        return 0.0
+    return float(np.corrcoef(forecast, y[test])[0, 1])
+
+
+def tail_forecast(ensemble: Forecaster, bars: Mapping[str, pa.Table]) -> LeakResult:
+    """The finished model forecasts the same from the tail that serving sees as from the whole history."""
+
+    def numbers(given: dict[str, pa.Table]) -> dict[str, np.ndarray]:
+        return {
+            name: np.concatenate([_numbers(one) for one in made]) for name, made in ensemble.forecast(given).items()
+        }
+
+    return same_forecasts(numbers, bars, ensemble.bars_needed)
+
+
+def _numbers(made: HorizonForecast) -> np.ndarray:
+    values = [made.volatility, made.p_up, *(made.quantiles or {}).values()]
+    return np.array([np.nan if value is None else value for value in values])
