@@ -63,9 +63,12 @@ def read_bar_file(path: str | Path, *, received_at: datetime) -> RecordedBars:
         symbol,
         timeframe,
         BrokerClock(findings.rule).to_utc(columns["time"]),
-        *(columns[name] for name in PRICES),
-        tick_volume=_whole(columns.get("tick_volume"), np.int64),
-        spread_points=_whole(columns.get("spread"), np.int32),
+        columns["open"],
+        columns["high"],
+        columns["low"],
+        columns["close"],
+        _whole(columns.get("tick_volume"), np.int64),
+        _whole(columns.get("spread"), np.int32),
         received_at=received_at,
     )
     bars, bad = validate(_in_order(table), timeframe)
@@ -135,7 +138,9 @@ def _summary(folder: Path) -> str:
 def _named(path: Path) -> tuple[str, Timeframe]:
     match = _NAME.match(path.name)
     if not match or path.suffix.lower() not in ENDINGS:
-        raise BadBars(f"The name {path.name!r} is not SYMBOL_TF.parquet or .csv.", hint="For example EURUSD_H1.parquet.")
+        raise BadBars(
+            f"The name {path.name!r} is not SYMBOL_TF.parquet or .csv.", hint="For example EURUSD_H1.parquet."
+        )
     try:
         return known_symbol(match.group(1)).code, Timeframe.parse(match.group(2))
     except (UnknownSymbol, UnknownTimeframe) as error:
@@ -149,7 +154,9 @@ def _read_table(path: Path) -> pa.Table:
         return pa.parquet.read_table(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise BadBars(f"{path.name} cannot be read: {reason}", hint="Is it complete, and of the kind its name says?") from None
+        raise BadBars(
+            f"{path.name} cannot be read: {reason}", hint="Is it complete, and of the kind its name says?"
+        ) from None
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -196,7 +203,9 @@ def _time_column(given: dict[str, pa.ChunkedArray], path: Path) -> np.ndarray:
     if "date" in given and pa.types.is_string(column.type):
         column = pc.binary_join_element_wise(given["date"].cast(pa.string()), column, " ")
     if column.null_count:
-        raise BadBars(f"{path.name}: the column 'time' has {column.null_count} empty rows.", hint="Each bar needs its open.")
+        raise BadBars(
+            f"{path.name}: the column 'time' has {column.null_count} empty rows.", hint="Each bar needs its open."
+        )
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return column.cast(pa.timestamp("s", getattr(kind, "tz", None)), safe=False).to_numpy().astype("datetime64[s]")
@@ -210,17 +219,21 @@ def _time_column(given: dict[str, pa.ChunkedArray], path: Path) -> np.ndarray:
             except pa.ArrowInvalid:
                 continue
         raise BadBars(f"{path.name}: the time {column[0].as_py()!r} is in no known form.", hint="Use 2020.03.02 14:00.")
-    raise BadBars(f"{path.name}: the column 'time' is of type {kind}.", hint="It must be a timestamp, text or epoch seconds.")
+    raise BadBars(
+        f"{path.name}: the column 'time' is of type {kind}.", hint="It must be a timestamp, text or epoch seconds."
+    )
 
 
 def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
     try:
         return column.cast(pa.float64()).to_numpy()
     except pa.ArrowException:
-        raise BadBars(f"{path.name}: the column {name!r} is of type {column.type}.", hint="It must hold numbers.") from None
+        raise BadBars(
+            f"{path.name}: the column {name!r} is of type {column.type}.", hint="It must hold numbers."
+        ) from None
 
 
-def _whole(values: np.ndarray | None, kind: type) -> pa.Array | None:
+def _whole(values: np.ndarray | None, kind: type) -> Any:
     """Counts; -1, NaN and empty mean "the source has none" -> null."""
     if values is None:
         return None

@@ -250,7 +250,8 @@ def _scan(
         conditions.append(pc.field("symbol").isin(list(symbols)))
     if timeframes is not None:
         conditions.append(pc.field("timeframe").isin(list(timeframes)))
-        pruning.append("timeframe IN (%s)" % ", ".join(f"'{_name(frame)}'" for frame in timeframes))
+        frames = ", ".join(f"'{_name(frame)}'" for frame in timeframes)
+        pruning.append(f"timeframe IN ({frames})")
     for moment, sign in ((since, ">="), (until, "<")):
         if moment is not None:
             bound = pa.scalar(moment.astimezone(UTC), stamp)
@@ -309,7 +310,9 @@ def _index(rows: pa.Table) -> dict[tuple[str, str], Span]:
         [("open_time", "count_distinct"), ("open_time", "min"), ("open_time", "max")]
     )
     return {
-        (row["symbol"], row["timeframe"]): Span(row["open_time_count_distinct"], row["open_time_min"], row["open_time_max"])
+        (row["symbol"], row["timeframe"]): Span(
+            row["open_time_count_distinct"], row["open_time_min"], row["open_time_max"]
+        )
         for row in aggregated.to_pylist()
     }
 

@@ -210,14 +210,14 @@ def _few_weeks(opens: np.ndarray, timeframe: Timeframe, claimed: str | None, cla
     weeks = len(opens)
     agree = int(_open_agrees(_off_week(opens, rule, SUNDAY_17), timeframe, 0).sum()) if weeks else 0
     source = "the source's own word" if claimed else "UTC, for want of any other word"
-    message = f"Only {weeks} weekly opens, {MIN_WEEKS} are needed to tell: took {source} ({rule}); {agree} of {weeks} agree."
+    message = (
+        f"Only {weeks} weekly opens, {MIN_WEEKS} are needed to tell: took {source} ({rule}); {agree} of {weeks} agree."
+    )
     agrees = None if claimed is None or weeks == 0 else agree * 2 >= weeks
     return ClockFindings(rule, weeks, agree, (), message, False, claim, agrees)
 
 
-def _slips(
-    opens: np.ndarray, closes: np.ndarray, rule: str, shift: int, timeframe: Timeframe
-) -> tuple[datetime, ...]:
+def _slips(opens: np.ndarray, closes: np.ndarray, rule: str, shift: int, timeframe: Timeframe) -> tuple[datetime, ...]:
     if timeframe.seconds > HOUR:  # a longer bar hides one hour
         return ()
     off_open = _off_week(opens, rule, SUNDAY_17) - shift

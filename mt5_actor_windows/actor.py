@@ -1,0 +1,113 @@
+"""The market's door: a plain class that Ray pins to the node with the `mt5` resource. Chooses the terminal, offers its reads.
+
+Broker names, server time and MetaTrader's errors end here. Does not store bars and does not know who asks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from configs.settings import Settings
+from market.broker_clock import BrokerClock
+from market.errors import ConfigError
+from mt5_actor_windows.session import Account, Mt5Session, real_terminal
+
+
+class Mt5Actor:
+    """A BarSource over one terminal: simulated, recorded or real, as the settings say.
+
+    Stateless but for the connection: after a crash a new one answers the same questions the same way.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session = make_session(settings)
+        self._server: Any = None
+
+    def closed_bars(
+        self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
+    ) -> pa.Table:
+        return self._session.closed_bars(symbol, timeframe, since, until)
+
+    def prices(self, symbols: Sequence[str]) -> list[dict[str, Any]]:
+        return self._session.prices(symbols)
+
+    def ticks(self, symbol: str, since: datetime, until: datetime | None = None, limit: int = 10_000) -> pa.Table:
+        return self._session.ticks(symbol, since, until, limit)
+
+    def health(self) -> dict[str, Any]:
+        return self._session.health() | {"market": self._settings.market, "pid": os.getpid()}
+
+    def start_data_api(self) -> int:
+        """Serve the same reads over HTTP from a thread of this process; returns the port. Idempotent."""
+        from mt5_actor_windows.data_api import serve_in_thread
+
+        if self._server is None:
+            key = self._settings.secret("data_api_key").get_secret_value()
+            self._server = serve_in_thread(self, key, "127.0.0.1", self._settings.data_api_port)
+        return int(self._server.config.port)
+
+
+def make_session(settings: Settings) -> Mt5Session:
+    """Settings -> a session over the right terminal. Nothing is connected yet."""
+    if settings.market == "mt5":
+        return Mt5Session(
+            real_terminal,
+            BrokerClock(settings.broker_zone),
+            lambda: datetime.now(UTC),
+            account=_account(),
+            simulated=False,
+            learn_clock=True,
+            settle_seconds=2.0,
+        )
+    if settings.market == "simulated":
+        return _simulated(settings)
+    if settings.market == "recorded":
+        return _recorded(settings)
+    raise ConfigError(f"market={settings.market} has no terminal.", hint="Its bars come over HTTP: see data_api_url.")
+
+
+def _simulated(settings: Settings) -> Mt5Session:
+    from mt5_actor_windows.feeds import SimulatedFeed
+    from mt5_actor_windows.simulated_market import SimulatedMarket
+    from mt5_actor_windows.simulated_terminal import SimulatedTerminal
+
+    clock, market_clock = BrokerClock(settings.broker_zone), settings.market_clock
+    feed = SimulatedFeed(SimulatedMarket(settings.seed), settings.symbols, clock)
+    return Mt5Session(lambda: SimulatedTerminal(feed, clock, market_clock.now), clock, market_clock.now)
+
+
+def _recorded(settings: Settings) -> Mt5Session:
+    from market.bar_files import read_bar_folder
+    from mt5_actor_windows.feeds import RecordedFeed
+    from mt5_actor_windows.simulated_terminal import SimulatedTerminal
+
+    if settings.bars_dir is None:
+        raise ConfigError("market=recorded needs bars_dir.", hint="Give a folder with --bars DIR.")
+    clock, market_clock = BrokerClock(settings.broker_zone), settings.market_clock
+    recorded = read_bar_folder(settings.bars_dir, symbols=settings.symbols, received_at=datetime.now(UTC))
+    feed = RecordedFeed(recorded, clock)
+    return Mt5Session(
+        lambda: SimulatedTerminal(feed, clock, market_clock.now, server="Recorded", maxbars=1_000_000),
+        clock,
+        market_clock.now,
+        spread_known=False,
+    )
+
+
+def _account() -> Account:
+    """From MT5_LOGIN, MT5_SERVER, MT5_PATH and MT5_PASSWORD; none given: whatever the terminal is logged in to."""
+    login = os.environ.get("MT5_LOGIN")
+    if login is not None and not login.isdigit():
+        raise ConfigError("MT5_LOGIN is not a number.", hint="It is the account's number.")
+    return Account(
+        login=int(login) if login else None,
+        server=os.environ.get("MT5_SERVER"),
+        path=os.environ.get("MT5_PATH"),
+        password=os.environ.get("MT5_PASSWORD"),
+    )
