@@ -7,6 +7,7 @@ reads that file through `load_settings` and so agrees with the rest.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -102,16 +103,26 @@ class Settings(BaseSettings):
         return self.home.expanduser().resolve()
 
     @property
+    def data_path(self) -> Path:
+        """Bars, models and ledger of one market. Simulated, recorded and live data in one table would be a lie."""
+        if self.market == "recorded":
+            folder = str((self.bars_dir or Path()).expanduser().resolve())
+            return self.home_path / "data" / f"recorded-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+        if self.market == "simulated":
+            return self.home_path / "data" / f"simulated-{self.seed}"
+        return self.home_path / "data" / "live"
+
+    @property
     def bars_path(self) -> Path:
-        return self.home_path / "bars"
+        return self.data_path / "bars"
 
     @property
     def registry_path(self) -> Path:
-        return self.home_path / "registry"
+        return self.data_path / "registry"
 
     @property
     def ledger_url(self) -> str:
-        return f"sqlite:///{self.home_path / 'ledger.sqlite'}"
+        return f"sqlite:///{self.data_path / 'ledger.sqlite'}"
 
     @property
     def market_clock(self) -> MarketClock:

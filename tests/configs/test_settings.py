@@ -52,7 +52,7 @@ def test_every_process_reads_what_up_wrote(tmp_path: Path, monkeypatch: pytest.M
     save_settings(settings)
     monkeypatch.setenv("LSTMC_HOME", str(tmp_path))
     loaded = load_settings()
-    assert (loaded.symbols, loaded.speed, loaded.bars_path) == (("EURUSD", "GBPUSD"), 600.0, tmp_path / "bars")
+    assert (loaded.symbols, loaded.speed, loaded.bars_path) == (("EURUSD", "GBPUSD"), 600.0, tmp_path / "data" / "simulated-7" / "bars")
 
 
 def test_no_installation_says_how_to_make_one(tmp_path: Path) -> None:
@@ -71,3 +71,14 @@ def test_secrets_are_made_once_and_are_the_owners_alone(tmp_path: Path) -> None:
     assert len(first) >= 32
     assert stat.S_IMODE((tmp_path / "secrets" / "jwt_secret").stat().st_mode) == 0o600
     assert first not in repr(settings.secret("jwt_secret"))
+
+
+def test_markets_do_not_share_their_data(tmp_path: Path) -> None:
+    kinds = [
+        {"market": "simulated"},
+        {"market": "simulated", "seed": 8},
+        {"market": "recorded", "bars_dir": tmp_path / "a"},
+        {"market": "recorded", "bars_dir": tmp_path / "b"},
+        {"market": "mt5", "speed": 1},
+    ]
+    assert len({make_settings(home=tmp_path, **kind).bars_path for kind in kinds}) == len(kinds)
