@@ -1,0 +1,301 @@
+"""The only file that creates or looks up actors. Thin Ray shells around the pure cores: state, a loop, a lock, no decisions.
+
+Crash contract, all actors: detached, named in the namespace "lstmc", restarted without limit, calls never retried by
+Ray. What an actor holds in memory can be made again from the bar store, the registry and the ledger.
+
+    mt5          on the node with the `mt5` resource; waits RESTARTING while that node is away, then connects anew
+    market_data  one writer of the bar store; a new life backfills from the last stored bar, so gaps close by themselves
+    forecaster   one writer of the ledger; a new life forecasts from stored bars at once
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import ray
+import structlog
+
+from configs.settings import Settings, load_settings
+from market.errors import LstmcError, MarketUnavailable, NodeDown, NotRunning
+from market.forecasts import BoardUpdate, HorizonForecast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from actors.market_data import MarketData
+    from market.bars import BarSource
+
+NAMESPACE = "lstmc"
+APP = "lstmc"
+NOT_ON_MT5 = {"role": "!mt5"}
+CALL_SECONDS = 60.0  # a deep backfill of one symbol; a wedged terminal must not hold the loop for ever
+PREDICT_SECONDS = 60.0
+WARM_SECONDS = 180.0
+STEP_SECONDS = 0.5  # wall seconds between the forecaster's looks at registry, spool and retries
+
+log = structlog.get_logger()
+
+
+# Looking up
+
+
+def mt5() -> Any:
+    return _lookup("mt5")
+
+
+def market_data() -> Any:
+    return _lookup("market_data")
+
+
+def forecaster() -> Any:
+    return _lookup("forecaster")
+
+
+def _lookup(name: str) -> Any:
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        raise NotRunning(f"The actor {name!r} does not run.", hint="Start the cluster with `lstmc up`.") from None
+
+
+# Creating
+
+
+def start_actors(settings: Settings) -> list[str]:
+    """Create what is not there yet; returns the names. Does not wait: a call waits for its actor."""
+    common: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "num_cpus": 0,
+    }
+    home = str(settings.home_path)
+    names = []
+    if settings.market != "http":  # then the terminal's host runs the data API by itself
+        shell = ray.remote(Mt5Actor)
+        shell.options(name="mt5", resources={"mt5": 0.01}, max_concurrency=4, **common).remote(settings.model_dump_json())
+        names.append("mt5")
+    for name, kind in (("market_data", MarketDataActor), ("forecaster", ForecasterActor)):
+        shell = ray.remote(kind)
+        shell.options(name=name, label_selector=NOT_ON_MT5, max_concurrency=8, **common).remote(home)
+        names.append(name)
+    return names
+
+
+class Mt5Actor:
+    """One terminal's bars and prices: mt5_actor_windows.actor.Mt5Actor as an actor. Holds no state worth keeping.
+
+    Its settings come as JSON, since a pathlib.Path does not cross from Linux to Windows.
+    """
+
+    def __init__(self, settings_json: str) -> None:
+        from mt5_actor_windows.actor import Mt5Actor as Core
+
+        self._core = Core(Settings.model_validate_json(settings_json))
+        self._core.start_data_api()
+
+    def closed_bars(
+        self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
+    ) -> pa.Table:
+        return self._core.closed_bars(symbol, timeframe, since, until)
+
+    def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
+        return self._core.prices(symbols)
+
+    def health(self) -> dict[str, Any]:
+        return self._core.health() | {"node_id": ray.get_runtime_context().get_node_id()}
+
+
+class RayBarSource:
+    """The `mt5` actor as a market.bars.BarSource. Whatever Ray raises becomes NodeDown with a hint."""
+
+    def __init__(self, actor: Callable[[], Any] = mt5, seconds: float = CALL_SECONDS) -> None:
+        self._actor = actor
+        self._seconds = seconds
+
+    def closed_bars(
+        self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
+    ) -> pa.Table:
+        return self._call("closed_bars", symbol, timeframe, since, until)
+
+    def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
+        return self._call("prices", symbols)
+
+    def health(self) -> dict[str, Any]:
+        return self._call("health")
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        hint = "Bring the node back: `lstmc up` restarts a local one; on Windows run its start script."
+        try:
+            return ray.get(getattr(self._actor(), method).remote(*arguments), timeout=self._seconds)
+        except LstmcError as error:  # Ray raises a task's own error as that type too
+            raise (getattr(error, "cause", None) or error) from None
+        except ray.exceptions.RayTaskError as error:
+            raise MarketUnavailable(f"The mt5 actor failed: {error.cause}", hint=hint) from None
+        except ray.exceptions.GetTimeoutError:
+            raise NodeDown(f"The mt5 actor did not answer within {self._seconds:.0f} s.", hint=hint) from None
+        except ray.exceptions.RayError:
+            raise NodeDown("The node that holds the terminal is gone; its actor waits for it.", hint=hint) from None
+
+
+def bar_sources(settings: Settings) -> list[tuple[str, BarSource]]:
+    """(name, source), in the order in which they are asked."""
+    sources: list[tuple[str, BarSource]] = []
+    if settings.market != "http":
+        sources.append(("ray", RayBarSource()))
+    if settings.data_api_url:
+        from mt5_actor_windows.client import DataApiClient
+
+        sources.append(("http", DataApiClient(settings.data_api_url, settings.secret("data_api_key").get_secret_value())))
+    return sources
+
+
+class MarketDataActor:
+    """Backfills, then polls; hands every closed bar to the forecaster. A crash loses nothing: see the module."""
+
+    def __init__(self, home: str) -> None:
+        from actors.market_data import MarketData
+        from market.bar_store import BarStore
+
+        self._settings = load_settings(home)
+        self._core: MarketData = MarketData(
+            bar_sources(self._settings),
+            BarStore(self._settings.bars_path),
+            self._settings.symbols,
+            self._settings.timeframes,
+            self._settings.history_days,
+            self._settings.market_clock.now,
+        )
+        self._progress: dict[str, Any] = {"done": 0, "total": 0, "symbol": "", "ready": False, "reason": ""}
+        threading.Thread(target=self._run, name="poll", daemon=True).start()
+
+    def progress(self) -> dict[str, Any]:
+        """Of the backfill: done, total, symbol, ready, and the reason while it cannot go on."""
+        return self._progress
+
+    def status(self) -> dict[str, Any]:
+        return self._core.status()
+
+    def tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
+        return self._core.tail(symbol, timeframe, n)
+
+    def _run(self) -> None:
+        while not self._backfilled():
+            time.sleep(self._settings.poll_seconds)
+        while True:
+            started = time.monotonic()
+            self._step()
+            time.sleep(max(0.0, self._settings.poll_seconds - (time.monotonic() - started)))
+
+    def _backfilled(self) -> bool:
+        def on_progress(symbol: str, done: int, total: int) -> None:
+            self._progress = {"done": done, "total": total, "symbol": symbol, "ready": False, "reason": ""}
+
+        try:
+            self._core.backfill(on_progress)
+            missing = self._without_bars()
+        except Exception as error:  # the source is another process; say why and try again
+            missing = str(error)
+        self._progress = self._progress | {"ready": not missing, "reason": missing}
+        return not missing
+
+    def _without_bars(self) -> str:
+        """Why forecasting cannot begin: nothing stored of some symbol and the source does not answer."""
+        wanted = [(s, t) for s in self._settings.symbols for t in self._settings.timeframes]
+        empty = [f"{s}/{t}" for s, t in wanted if self._core.tail(s, t, 1).num_rows == 0]
+        status = self._core.status()
+        if len(empty) == len(wanted) or (empty and not status.get("connected")):
+            return str(status.get("reason") or f"no bars of {', '.join(empty)}")
+        return ""
+
+    def _step(self) -> None:
+        try:
+            tables = self._core.poll()
+            target = forecaster()
+            if tables:
+                target.on_bars.remote(tables, self._core.status())
+            else:
+                target.on_source.remote(self._core.status())
+        except Exception as error:  # the loop must outlive whatever one pass meets
+            log.warning("poll failed", error=str(error))
+
+
+class ForecasterActor:
+    """The forecaster, its loop and its lock. Reads of the board never wait for a forecast in the making."""
+
+    def __init__(self, home: str) -> None:
+        from actors.forecaster import Forecaster
+        from actors.prediction_ledger import PredictionLedger
+        from market.bar_store import BarStore
+        from tuning.registry import Registry
+
+        settings = load_settings(home)
+        self._store = BarStore(settings.bars_path)
+        self._lock = threading.Lock()
+        self._core = Forecaster(
+            registry=Registry(settings.registry_path),
+            tail=self._tail,
+            predict=_predict,
+            warm=_warm,
+            publish=_publish,
+            ledger=PredictionLedger(settings.ledger_url, settings.secret("ledger_key").get_secret_value()),
+            now=settings.market_clock.now,
+            settings=settings,
+            data_version=self._store.data_version,
+            bars_since=lambda symbol, timeframe, since: self._store.read([symbol], timeframe, since),
+        )
+        threading.Thread(target=self._run, name="forecast", daemon=True).start()
+
+    def on_bars(self, tables: list[pa.Table], source: dict[str, Any]) -> None:
+        with self._lock:
+            self._core.on_source(source)
+            self._core.on_bars(tables)
+
+    def on_source(self, source: dict[str, Any]) -> None:
+        self._core.on_source(source)
+
+    def snapshot(self, since_version: int | None = None) -> BoardUpdate:
+        return self._core.snapshot(since_version)
+
+    def status(self) -> dict[str, Any]:
+        return self._core.status()
+
+    def _tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
+        """From the market data actor's memory; from the store while that actor is away."""
+        try:
+            return ray.get(market_data().tail.remote(symbol, timeframe, n), timeout=10)
+        except (ray.exceptions.RayError, LstmcError):
+            return self._store.tail(symbol, timeframe, n)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with self._lock:
+                    self._core.step()
+            except Exception as error:  # the loop must outlive whatever one pass meets
+                log.warning("step failed", error=str(error))
+            time.sleep(STEP_SECONDS)
+
+
+def _deployment(name: str) -> Any:
+    from ray import serve
+
+    return serve.get_deployment_handle(name, APP)
+
+
+def _predict(model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+    return _deployment("Predictor").forecast.remote(model_id, bars).result(timeout_s=PREDICT_SECONDS)
+
+
+def _warm(model_id: str) -> dict[str, Any]:
+    return _deployment("Predictor").warm.remote(model_id).result(timeout_s=WARM_SECONDS)
+
+
+def _publish(update: BoardUpdate) -> None:
+    _deployment("Api").broadcast("publish", update).results(timeout_s=10)
