@@ -100,7 +100,9 @@ def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, Trainin
         evidence = known_before(out, label_end, number)
         for h in out.horizons:
             weights = volatility_weights(out, h, evidence, part)
-            stack.log_rv[h][rows] = stacked_log_rv({f: out.families[f].log_rv[h][rows] for f in weights}, weights)
+            stack.log_rv[h][rows] = stacked_log_rv(
+                {f: out.families[f].log_rv[h][rows] for f in (*weights, BASELINE)}, weights
+            )
             z = z_quantiles(out, stack.log_rv[h], h, evidence, part, weights)
             quantiles[h][rows] = scale_quantiles(z[out.symbol[rows]], stack.log_rv[h][rows])
             odds = direction_weights(out, h, evidence)
@@ -124,7 +126,7 @@ def z_quantiles(
     out-of-fold rows known so far under the stack's own forecasts `log_rv` [n]."""
     econometric = {f: w for f, w in weights.items() if f in part.log_rv}
     econometric[BASELINE] = 1.0 - sum(w for f, w in econometric.items() if f != BASELINE)
-    inside = stacked_log_rv({f: part.log_rv[f][h] for f in econometric}, econometric)
+    inside = stacked_log_rv({f: part.log_rv[f][h] for f in (*econometric, BASELINE)}, econometric)
     z = np.concatenate([standardised(part.ret[h], inside), standardised(out.ret[h][evidence], log_rv[evidence])])
     owner = np.concatenate([part.symbol, out.symbol[evidence]])
     return quantiles_by_symbol(z, owner, len(out.symbols), h)
