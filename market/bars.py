@@ -118,7 +118,7 @@ def validate(bars: pa.Table, timeframe: Timeframe) -> tuple[pa.Table, pa.Table]:
 
     finite = np.isfinite(prices).all(axis=0)
     mark(~finite, "not_a_number")
-    mark((prices <= 0).any(axis=0), "not_positive")
+    mark(np.asarray((prices <= 0).any(axis=0)), "not_positive")
     mark(_far_from_neighbours(prices, reason == ""), "price_jump")
     mark((low > np.minimum(o, c)) | (h < np.maximum(o, c)), "misordered_prices")
     if timeframe.seconds <= 3600:  # longer bars start on the broker's midnight, not on a UTC grid
@@ -132,7 +132,9 @@ def validate(bars: pa.Table, timeframe: Timeframe) -> tuple[pa.Table, pa.Table]:
 
     good = reason == ""
     bad = bars.filter(pa.array(~good))
-    return bars.filter(pa.array(good)), bad.append_column(QUARANTINE_SCHEMA.field("reason"), pa.array(reason[~good], pa.string()))
+    return bars.filter(pa.array(good)), bad.append_column(
+        QUARANTINE_SCHEMA.field("reason"), pa.array(reason[~good], pa.string())
+    )
 
 
 def _far_from_neighbours(prices: np.ndarray, usable: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class Mt5Actor:
         if self._server is None:
             key = self._settings.secret("data_api_key").get_secret_value()
             self._server = serve_in_thread(self, key, "127.0.0.1", self._settings.data_api_port)
-        return int(self._server.config.port)
+        return int(self._server.port)
 
 
 def make_session(settings: Settings) -> Mt5Session:
@@ -96,6 +96,7 @@ def _recorded(settings: Settings) -> Mt5Session:
         lambda: SimulatedTerminal(feed, clock, market_clock.now, server="Recorded", maxbars=1_000_000),
         clock,
         market_clock.now,
+        simulated=False,
         spread_known=False,
     )
 
