@@ -37,10 +37,13 @@ _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*
 class Forecaster(Protocol):
     """What a bundle holds. `tuning.ensemble.Ensemble` is the real one."""
 
-    bars_needed: int
-    spec_digest: str
+    @property
+    def bars_needed(self) -> int: ...
 
-    def forecast(self, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]: ...
+    @property
+    def spec_digest(self) -> str: ...
+
+    def forecast(self, bars: Mapping[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]: ...
 
     def save(self, folder: Path) -> None: ...
 
@@ -57,7 +60,7 @@ class Bundle:
     def bars_needed(self) -> int:
         return self.ensemble.bars_needed
 
-    def forecast(self, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+    def forecast(self, bars: Mapping[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
         """The newest closed bars of each symbol, at least `bars_needed` -> one HorizonForecast per horizon."""
         return self.ensemble.forecast(bars)
 
@@ -103,12 +106,8 @@ def load_bundle(path: Path, load: Callable[[Path], Forecaster] | None = None) ->
     """Verify, then parse. BundleRefused says what is wrong. `load`: a folder -> the model (default: Ensemble.load)."""
     path = Path(path)
     version = verify(path)
-    if load is None:
-        from tuning.ensemble import Ensemble
-
-        load = Ensemble.load
     try:
-        ensemble = load(path)
+        ensemble = (load or _load_ensemble)(path)
     except BundleRefused:
         raise
     except Exception as error:  # a parser's own error on a file that is intact but not what it claims to be
@@ -116,6 +115,12 @@ def load_bundle(path: Path, load: Callable[[Path], Forecaster] | None = None) ->
     if ensemble.spec_digest != version.spec_digest:
         raise _refused(path, "the feature specification differs from the one it was trained with")
     return Bundle(version, ensemble, path)
+
+
+def _load_ensemble(path: Path) -> Forecaster:
+    from tuning.ensemble import Ensemble
+
+    return Ensemble.load(path)
 
 
 def verify(path: Path) -> ModelVersion:

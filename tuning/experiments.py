@@ -112,7 +112,8 @@ def _bars(code: str, opens: np.ndarray, path: np.ndarray, start: float) -> pa.Ta
     prices = [np.round(start * np.exp(x), digits) for x in (log_open, high, low, path[:, -1])]
     received = datetime.fromtimestamp(int(opens[-1].astype(np.int64)) + 3600, UTC)
     spread = np.full(len(opens), 15, dtype=np.int32)
-    return bars_from_columns(code, Timeframe.H1, opens, *prices, None, spread, received_at=received)
+    o, h, low, c = prices
+    return bars_from_columns(code, Timeframe.H1, opens, o, h, low, c, None, spread, received_at=received)
 
 
 def _start_price(code: str) -> float:

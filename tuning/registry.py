@@ -27,6 +27,11 @@ from market.timeframes import Timeframe
 from tuning.bundle import read_version, verify, write_json
 from tuning.model_version import ModelVersion
 
+# The method `list` hides the type of that name inside the class.
+Ids = list[str]
+Versions = list[ModelVersion]
+History = list[dict[str, Any]]
+
 
 class Registry:
     """`path` is created on the first write; an absent folder is an empty registry."""
@@ -66,7 +71,7 @@ class Registry:
     def get(self, model_id: str) -> ModelVersion:
         return read_version(self.path(model_id))
 
-    def list(self, timeframe: str | None = None) -> list[ModelVersion]:
+    def list(self, timeframe: str | None = None) -> Versions:
         """All models, newest first. Folders that are no bundles are passed over."""
         found = []
         for folder in sorted(self._models.glob("[!.]*")) if self._models.is_dir() else []:
@@ -116,7 +121,7 @@ class Registry:
             self._replace(timeframe, line[-2], "rollback", f"Rolled back from {line[-1]}.")
         return version
 
-    def champion_history(self, timeframe: str) -> list[dict[str, Any]]:
+    def champion_history(self, timeframe: str) -> History:
         """Promotions and rollbacks, oldest first: {"at", "action", "id", "before", "why"}."""
         file = self._champions / f"{Timeframe.parse(timeframe).value}.history.jsonl"
         if not file.is_file():
@@ -129,9 +134,9 @@ class Registry:
                 continue
         return entries
 
-    def _succession(self, timeframe: str) -> list[str]:
+    def _succession(self, timeframe: str) -> Ids:
         """Champions by promotion, with those undone by a rollback taken away again."""
-        line: list[str] = []
+        line: Ids = []
         for entry in self.champion_history(timeframe):
             if entry["action"] == "promote":
                 line.append(entry["id"])

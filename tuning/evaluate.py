@@ -1,0 +1,301 @@
+"""The protocol on any folder of bars: purged walk-forward, every family, the gate; report.json and report.html.
+
+    python -m tuning.evaluate --bars DIR --out DIR [--timeframe H1] [--symbols A,B] [--preset quick] [--workers 2]
+
+Needs no cluster and stores no model. Exit 0 also when nothing is promoted: that is a result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from market.bar_files import RecordedBars, read_bar_folder
+from market.errors import BadBars, LstmcError, NotEnoughBars
+from market.forecasts import iso_utc, jsonable
+from market.symbols import symbols as known_symbols
+from market.timeframes import Timeframe
+from tuning.bundle import write_json
+from tuning.cross_validate import cross_validate
+from tuning.distributed import process_pool
+from tuning.leak_battery import leak_battery
+from tuning.out_of_fold import OutOfFold
+from tuning.presets import Preset, load_preset
+from tuning.progress import Progress
+from tuning.promotion import GateResult, judge
+from tuning.significance import bandwidth
+
+SHARED_END_DAYS = 14.0  # symbols whose bars end earlier than this before the others share no test period with them
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    try:
+        report = evaluate(
+            given.bars,
+            given.out,
+            timeframe=Timeframe.parse(given.timeframe),
+            symbols=[s.code for s in known_symbols(given.symbols.split(","))] if given.symbols else None,
+            preset=load_preset(given.preset),
+            workers=given.workers,
+            progress=Progress(sys.stderr),
+        )
+    except LstmcError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return error.exit_code
+    if given.json:
+        print(json.dumps(report))
+    else:
+        print("\n".join(summary_lines(report)))
+        print(f"\nReport: {given.out / 'report.html'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tuning.evaluate",
+        description="Run the forecasting protocol on a folder of SYMBOL_TF.parquet or CSV bars.",
+        epilog="Example: python -m tuning.evaluate --bars ./bars --out ./report --timeframe H1",
+    )
+    parser.add_argument("--bars", type=Path, required=True, help="folder of SYMBOL_TF.parquet | .csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.json and report.html")
+    parser.add_argument("--timeframe", default="H1")
+    parser.add_argument("--symbols", default="", help="comma-separated; default: all in the folder")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--workers", type=int, default=2, help="processes; 1 runs everything here")
+    parser.add_argument("--json", action="store_true", help="print the report on stdout")
+    return parser
+
+
+def evaluate(
+    folder: Path,
+    out: Path,
+    *,
+    timeframe: Timeframe,
+    preset: Preset,
+    progress: Progress,
+    symbols: list[str] | None = None,
+    workers: int = 2,
+) -> dict[str, Any]:
+    """Run the protocol, write both reports into `out` -> the content of report.json."""
+    from tuning.report import write_report
+
+    started = time.time()
+    recorded = _read(folder, timeframe, symbols)
+    bars, excluded = shared_panel({r.symbol: r.bars for r in recorded}, preset)
+    for symbol, reason in excluded.items():
+        progress.line(f"{symbol} is left out: {reason}")
+    progress.line(f"{len(bars)} symbols, {sum(t.num_rows for t in bars.values())} bars, preset {preset.name}")
+    with process_pool(workers) as run_units:
+        extra = {"run_units": run_units} if run_units else {}
+        oof = cross_validate(bars, timeframe, preset, on_progress=progress, **extra)
+    leaks = leak_battery(bars, timeframe, preset)
+    gate = judge(oof, leak_tests={r.name: r.passed for r in leaks})
+    report = {
+        "bars": {r.symbol: _describe(r, bars.get(r.symbol)) for r in recorded if r.symbol in bars},
+        "excluded": excluded,
+        **judged_report(oof, gate, timeframe, preset),
+        "leak_tests": {r.name: {"passed": r.passed, "value": r.value, "limit": r.limit} for r in leaks},
+        "made_at": iso_utc(datetime.now(UTC).replace(microsecond=0)),
+        "wall_seconds": round(time.time() - started, 1),
+        "cpu_seconds": round(_cpu_seconds(), 1),
+        "peak_rss_mb": round(_peak_rss_mb(workers), 1),
+    }
+    report = finite(jsonable(report))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "report.json", report)
+    progress.line("drawing the report")
+    write_report(out / "report.html", report, oof)
+    return report
+
+
+def _read(folder: Path, timeframe: Timeframe, symbols: list[str] | None) -> list[RecordedBars]:
+    recorded = read_bar_folder(folder, timeframe=timeframe.value, symbols=symbols, received_at=datetime.now(UTC))
+    found = [r for r in recorded if r.bars.num_rows]
+    missing = sorted(set(symbols or ()) - {r.symbol for r in found})
+    if missing or not found:
+        what = ", ".join(missing) or "any symbol"
+        raise BadBars(
+            f"{folder} has no usable {timeframe} bars of {what}.",
+            hint=f"Put SYMBOL_{timeframe}.parquet or SYMBOL_{timeframe}.csv files there, or choose another --timeframe.",
+        )
+    return found
+
+
+def shared_panel(tables: Mapping[str, pa.Table], preset: Preset) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Cut all symbols to one shared end and leave out those that cannot share the test period -> (bars, why left out)."""
+    ends = {symbol: _close_times(table)[-1] for symbol, table in tables.items()}
+    median = np.sort(np.array(list(ends.values())))[len(ends) // 2]
+    grace = np.timedelta64(int(SHARED_END_DAYS * 86400), "s")
+    excluded = {
+        s: f"its bars end on {_day(end)}, the others' on {_day(median)}"
+        for s, end in ends.items()
+        if end < median - grace
+    }
+    kept = {s: t for s, t in tables.items() if s not in excluded}
+    last = min(ends[s] for s in kept)
+    kept = {s: t.slice(0, int(np.searchsorted(_close_times(t), last, side="right"))) for s, t in kept.items()}
+    start = _test_start(kept, last, preset)
+    for symbol, table in kept.items():
+        before = int(np.searchsorted(_close_times(table), start))
+        if before < preset.min_train_bars:
+            needed = f"{preset.min_train_bars} are needed"
+            excluded[symbol] = (
+                f"{table.num_rows} bars, {before} of them before the test period that starts {_day(start)}; {needed}"
+            )
+    kept = {s: t for s, t in kept.items() if s not in excluded}
+    if not kept:
+        raise NotEnoughBars(
+            "No symbol has enough bars: " + "; ".join(f"{s}: {why}" for s, why in excluded.items()) + ".",
+            hint="Give a longer history: a year of H1 bars is a good start.",
+        )
+    return kept, excluded
+
+
+def _test_start(tables: Mapping[str, pa.Table], last: np.datetime64, preset: Preset) -> np.datetime64:
+    """About where the first test fold starts, by the rule of tuning.splits.Scheme."""
+    axis = np.unique(np.concatenate([_close_times(t) for t in tables.values()]))
+    wanted = last - np.timedelta64(int((preset.test_days + preset.lockbox_days) * 86400), "s")
+    return max(wanted, axis[int(len(axis) * (1.0 - preset.test_share) * 5 / 6)])
+
+
+def _close_times(table: pa.Table) -> np.ndarray:
+    return table["close_time"].cast(pa.int64()).to_numpy().astype("datetime64[us]")
+
+
+def _day(moment: np.datetime64) -> str:
+    return str(moment.astype("datetime64[D]"))
+
+
+def _describe(recorded: RecordedBars, used: pa.Table | None) -> dict[str, Any]:
+    table = recorded.bars if used is None else used
+    reasons = recorded.quarantined["reason"].to_pylist() if recorded.quarantined.num_rows else []
+    return {
+        "rows": table.num_rows,
+        "from": table["open_time"][0].as_py(),
+        "to": table["close_time"][-1].as_py(),
+        "clock": recorded.clock,
+        "quarantined": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+    }
+
+
+def judged_report(oof: OutOfFold, gate: GateResult, timeframe: Timeframe, preset: Preset) -> dict[str, Any]:
+    """The part of the report that also travels with a model: protocol, targets, weights, CPU by family."""
+    tested = oof.time[oof.fold >= 0]
+    longest = max(oof.horizons)
+    timestamps = len(np.unique(tested))
+    return {
+        "protocol": {
+            "timeframe": timeframe.value,
+            "preset": preset.name,
+            "families": [name for name in oof.families if name != "stack"],
+            "symbols": list(oof.symbols),
+            "horizons": list(oof.horizons),
+            "scheme": "purged walk-forward",
+            "folds": len(np.unique(oof.fold[oof.fold >= 0])),
+            "purge": "training rows whose label ends after the first test row",
+            "embargo_bars": preset.scheme(longest).embargo,
+            "max_train_bars": preset.max_train_bars,
+            "test_from": _iso(tested.min()),
+            "test_to": _iso(tested.max()),
+            "test_timestamps": timestamps,
+            "lockbox_rows": int((oof.fold < 0).sum()),
+            "test": "HAC t of the panel's mean loss difference, Bartlett kernel, fixed-b scaled",
+            "hac_lag": {str(h): bandwidth(timestamps, h) for h in oof.horizons},
+            "gate": "t <= -2 against every baseline, better on most symbols, lockbox not worse, leak tests",
+        },
+        "promoted": gate.promoted,
+        "why": gate.why,
+        "targets": gate.to_dict(),
+        "stack_weights": oof.stack_weights,
+        "family_cpu_seconds": {name: round(spent, 2) for name, spent in oof.cpu_seconds.items()},
+    }
+
+
+def _iso(moment: np.datetime64) -> str:
+    return f"{moment.astype('datetime64[s]')}Z"
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: both become null."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def _cpu_seconds() -> float:
+    """User and system time of this process and its ended children."""
+    uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def _peak_rss_mb(workers: int) -> float:
+    """Upper bound: this process's peak plus the largest child's peak for each worker."""
+    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + (workers if workers > 1 else 0) * child) / 1024.0
+
+
+def verdict(report: Mapping[str, Any]) -> list[str]:
+    """What was found, in plain words, one sentence a kind of forecast."""
+    targets = report["targets"]
+    lines = []
+    for kind, name in (("rv", "volatility"), ("r", "return intervals"), ("sign", "direction")):
+        found = {t: v for t, v in targets.items() if t.rstrip("0123456789") == kind}
+        if not found:
+            continue
+        passed = [t for t, v in found.items() if v["promoted"]]
+        if passed:
+            lines.append(
+                f"Skill in {name}: "
+                + ", ".join(f"{t} {_share(found[t]['skill'])} over {found[t]['baseline']}" for t in passed)
+                + "."
+            )
+        elif kind == "sign":
+            lines.append("No edge found in direction: the odds shown are the base rate.")
+        else:
+            lines.append(f"No skill in {name} beyond the econometric baselines, which keep serving.")
+    if not any(v["promoted"] for v in targets.values()):
+        lines.insert(0, "Nothing was promoted.")
+    return lines
+
+
+def _share(value: float | None) -> str:
+    return "?" if value is None else f"{value:+.1%}"
+
+
+def summary_lines(report: Mapping[str, Any]) -> list[str]:
+    """The verdict and one table row per target, for a terminal or a job's log."""
+    lines = [
+        *verdict(report),
+        "",
+        f"{'target':8} {'metric':9} {'loss':>11} {'baseline':>18} {'its loss':>11} {'skill':>8} {'t':>6}  promoted",
+    ]
+    for name, v in report["targets"].items():
+        loss, limit, t = (_number(v[key]) for key in ("loss", "baseline_loss", "t"))
+        lines.append(
+            f"{name:8} {v['metric']:9} {loss:>11} {v['baseline']:>18} {limit:>11} {_share(v['skill']):>8} "
+            f"{t[:6]:>6}  {'yes' if v['promoted'] else 'no'}"
+        )
+    return [*lines, "", *(v["why"] for v in report["targets"].values())]
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.5g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
