@@ -129,12 +129,13 @@ class Ensemble:
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         if not series:
             return {}
+        owner = np.array([self.symbols.index(one.symbol) for one in series])
         for families, make in ((TREE_FAMILIES, tree_inputs), (NET_FAMILIES, net_inputs)):
             used = [family for family in families if family in self.learners]
             if used:
                 inputs = np.concatenate([make(one, self.timeframe, self.baselines[one.symbol]) for one in series])
                 for family in used:
-                    views[family] = self.learners[family].predict(inputs, starts, starts[1:] - 1)
+                    views[family] = self.learners[family].predict(inputs, starts, owner, starts[1:] - 1)
         return views
 
     def _horizon(
@@ -266,6 +267,9 @@ def fit_ensemble(
     fitted = fit_fold_baselines(panel, train, train[:0])
     if not fitted.models:
         raise NotEnoughBars("No symbol has enough bars for the final fit.", hint="Backfill a longer history.")
+    if len(fitted.models) < len(panel.series):  # learners number the symbols, so leave the short ones out altogether
+        enough = {panel.symbols[s]: bars[panel.symbols[s]] for s in fitted.models}
+        return fit_ensemble(enough, timeframe, preset, out_of_fold, passed, run_units=run_units)
     weights = _final_weights(out_of_fold, passed)
     used = sorted({f for w in weights.values() for f in w} & set(preset.families))
     units = make_lessons(panel, fitted, used)
@@ -275,7 +279,7 @@ def fit_ensemble(
     return Ensemble(
         timeframe=timeframe,
         symbols=tuple(named.values()),
-        spec=make_spec(timeframe, chunk_length(preset) if set(used) & set(NET_FAMILIES) else 1),
+        spec=make_spec(timeframe, preset.nets.warm_up + 1 if set(used) & set(NET_FAMILIES) else 1),
         baselines={named[s]: models for s, models in fitted.models.items()},
         weights=weights,
         z_quantiles=_final_quantiles(panel, fitted, train, out_of_fold, weights),
@@ -283,10 +287,6 @@ def fit_ensemble(
         usual_volatility=_usual_volatility(panel, fitted, weights),
         learners={f: load_learner(f, content) for f, content in zip(used, files, strict=True)},
     )
-
-
-def chunk_length(preset: Preset) -> int:
-    return preset.nets.warm_up + preset.nets.body
 
 
 def _final_rows(panel: Panel, preset: Preset) -> np.ndarray:

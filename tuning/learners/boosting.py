@@ -30,7 +30,9 @@ class Trees:
     horizons: tuple[int, ...]
     views: dict[str, Booster]
 
-    def predict(self, inputs: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, inputs: np.ndarray, starts: np.ndarray, owner: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See fitting.Learner."""
         asked = np.ascontiguousarray(inputs[rows])
         log_ratio, excess = (np.full((len(rows), len(self.horizons)), np.nan) for _ in range(2))

@@ -24,6 +24,8 @@ NET_FAMILIES = ("lstm", "gru", "attention")
 class Lesson:
     """What a learner is taught, on the flat axis of a panel (symbol-major; symbol s owns starts[s] : starts[s + 1]).
 
+    In `predict` the blocks between `starts` may be other symbols, or fewer: `owner` [blocks] holds their numbers s.
+
     inputs [n, F] float32; ratio [n, H]: rv / yardstick, NaN unknown; up [n, H]: 1 or 0, NaN unknown; offset [n, H]:
     logit of the base rate; rows: training rows, ascending.
     """
@@ -38,7 +40,9 @@ class Lesson:
 
 
 class Learner(Protocol):
-    def predict(self, inputs: np.ndarray, starts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, inputs: np.ndarray, starts: np.ndarray, owner: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """-> (log(rv / yardstick), logit(p_up) - base logit), each [len(rows), H]; NaN where the family has no view."""
         ...
 
@@ -89,7 +93,7 @@ def fit_and_predict(
     """One unit: arrays as in Lesson -> (log ratio [len(test), H], logit excess [len(test), H], CPU seconds)."""
     began = time.process_time()
     learner = fit_learner(family, settings, seed, Lesson(horizons, inputs, starts, ratio, up, offset, train))
-    log_ratio, excess = learner.predict(inputs, starts, test)
+    log_ratio, excess = learner.predict(inputs, starts, np.arange(len(starts) - 1), test)
     return log_ratio, excess, time.process_time() - began
 
 
