@@ -59,9 +59,12 @@ def cross_validate(
         fitted.append(fit_fold_baselines(panel, fold.train, fold.test))
     rows = [test_rows(panel, fold, base) for fold, base in zip(folds, fitted, strict=True)]
     out = _baseline_forecasts(panel, folds, fitted, rows)
-    _add_learners(panel, folds, fitted, rows, preset, run_units, tell, out)
     parts = {f.number: training_part(panel, f.train, b.log_rv) for f, b in zip(folds, fitted, strict=True)}
-    add_stack(out, panel.label_end[np.concatenate(rows)], parts)
+    label_end = panel.label_end[np.concatenate(rows)]
+    if preset.families:
+        add_stack(out, label_end, parts, name="econometric_stack")
+        _add_learners(panel, folds, fitted, rows, preset, run_units, tell, out)
+    add_stack(out, label_end, parts)
     tell("stack", total, total)
     return out
 

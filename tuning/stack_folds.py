@@ -17,6 +17,8 @@ from tuning.stacking import combine, fit_direction_weights, fit_volatility_weigh
 
 BASELINE = "har_how"
 ECONOMETRIC = ("har_range", "ewma_how", "unconditional_how")  # what joins the baseline in the stack
+# The stack, and what it would be without learners: the gate asks whether they add anything.
+STACKS = ("stack", "econometric_stack")
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class TrainingPart:
 
 def volatility_families(out: OutOfFold, h: int) -> tuple[str, ...]:
     """Families that join the baseline in the volatility stack: econometric ones first, then learners."""
-    learners = (f for f, made in out.families.items() if f not in BASELINES and f != "stack" and h in made.log_rv)
+    learners = (f for f, made in out.families.items() if f not in (*BASELINES, *STACKS) and h in made.log_rv)
     return (*ECONOMETRIC, *learners)
 
 
 def direction_families(out: OutOfFold, h: int) -> tuple[str, ...]:
-    return tuple(f for f, made in out.families.items() if f != "stack" and h in made.p_up)
+    return tuple(f for f, made in out.families.items() if f not in STACKS and h in made.p_up)
 
 
 def volatility_weights(out: OutOfFold, h: int, evidence: np.ndarray, training: TrainingPart) -> dict[str, float]:
@@ -85,8 +87,8 @@ def stacked_p_up(p_up: dict[str, np.ndarray], base_rate: np.ndarray, weights: di
     return sigmoid(combine(logit(base_rate), candidates, np.array([weights[f] for f in others])))
 
 
-def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, TrainingPart]) -> None:
-    """Fill families["stack"], quantiles["stack"] and stack_weights of `out`.
+def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, TrainingPart], name: str = "stack") -> None:
+    """Fill families[name], quantiles[name] and stack_weights of `out` from the families there are so far.
 
     label_end: datetime64 [n], when each row's longest label is known. training: by fold number.
     """
@@ -109,8 +111,8 @@ def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, Trainin
             p_up = {f: out.families[f].p_up[h][rows] for f in odds if f != "base_rate"}
             stack.p_up[h][rows] = stacked_p_up(p_up, out.base_rate[h][rows], odds)
             out.stack_weights[f"rv{h}"], out.stack_weights[f"sign{h}"] = weights, odds
-    out.families["stack"] = stack
-    out.quantiles["stack"] = quantiles
+    out.families[name] = stack
+    out.quantiles[name] = quantiles
 
 
 def known_before(out: OutOfFold, label_end: np.ndarray, fold: int) -> np.ndarray:
