@@ -254,10 +254,12 @@ def fit_ensemble(
     out_of_fold: OutOfFold,
     passed: Mapping[str, bool],
     *,
+    floor: Mapping[str, bool] | None = None,
     run_units: RunUnits = in_process,
 ) -> Ensemble:
     """Fit what serves on all bars: per target the stack where `passed[target]`, else the baseline.
 
+    `floor`: targets on which the stack of econometric families alone stands in for the baseline.
     Weights are those of the last fold; learners that carry none in a passed target are not fitted. NotEnoughBars when
     no symbol has enough labelled bars.
     """
@@ -270,7 +272,7 @@ def fit_ensemble(
     if len(fitted.models) < len(panel.series):  # learners number the symbols, so leave the short ones out altogether
         enough = {panel.symbols[s]: bars[panel.symbols[s]] for s in fitted.models}
         return fit_ensemble(enough, timeframe, preset, out_of_fold, passed, run_units=run_units)
-    weights = _final_weights(out_of_fold, passed)
+    weights = _final_weights(out_of_fold, passed, floor or {})
     used = sorted({f for w in weights.values() for f in w} & set(preset.families))
     units = make_lessons(panel, fitted, used)
     arguments = [(f, settings_of(f, preset), preset.seed, *units[f], train) for f in used]
@@ -299,12 +301,14 @@ def _final_rows(panel: Panel, preset: Preset) -> np.ndarray:
     return rows
 
 
-def _final_weights(out: OutOfFold, passed: Mapping[str, bool]) -> dict[str, Weights]:
+def _final_weights(out: OutOfFold, passed: Mapping[str, bool], floor: Mapping[str, bool]) -> dict[str, Weights]:
     weights: dict[str, Weights] = {}
     for h in out.horizons:
         stack, odds = out.stack_weights[f"rv{h}"], out.stack_weights[f"sign{h}"]
-        weights[f"rv{h}"] = dict(stack) if passed.get(f"rv{h}") else {BASELINE: 1.0}
-        weights[f"r{h}"] = dict(stack) if passed.get(f"r{h}") else {BASELINE: 1.0}
+        fallback = out.stack_weights.get(f"econometric_stack/rv{h}", stack)
+        for target in (f"rv{h}", f"r{h}"):
+            chosen = stack if passed.get(target) else fallback if floor.get(target) else {BASELINE: 1.0}
+            weights[target] = dict(chosen)
         weights[f"sign{h}"] = dict(odds) if passed.get(f"sign{h}") else {"base_rate": 1.0}
     return weights
 

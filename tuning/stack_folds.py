@@ -110,7 +110,8 @@ def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, Trainin
             odds = direction_weights(out, h, evidence)
             p_up = {f: out.families[f].p_up[h][rows] for f in odds if f != "base_rate"}
             stack.p_up[h][rows] = stacked_p_up(p_up, out.base_rate[h][rows], odds)
-            out.stack_weights[f"rv{h}"], out.stack_weights[f"sign{h}"] = weights, odds
+            key = "" if name == "stack" else f"{name}/"
+            out.stack_weights[f"{key}rv{h}"], out.stack_weights[f"{key}sign{h}"] = weights, odds
     out.families[name] = stack
     out.quantiles[name] = quantiles
 
