@@ -17,18 +17,29 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from cluster.run_record import RUN_VARIABLE, Run, Started, members, read_run, run_path, write_run
+from cluster.run_record import NODE_VARIABLE, RUN_VARIABLE, Run, Started, members, read_run, write_run
 from configs.settings import ROOT, Settings
 from market.errors import ClusterError, PortInUse
 
 HEAD_MEMORY = 300 * 1024**2  # bytes of object store; bars and models are small
 MT5_MEMORY = 80 * 1024**2
-PORT_FLAGS = {"port": "--port", "dashboard_port": "--dashboard-port", "data_api_port": "--data-api-port", "head_port": "--head-port"}
-PORT_USES = {"port": "the HTTP API", "dashboard_port": "the Ray dashboard", "data_api_port": "the MT5 data API", "head_port": "the Ray head"}
+PORT_FLAGS = {
+    "port": "--port",
+    "dashboard_port": "--dashboard-port",
+    "data_api_port": "--data-api-port",
+    "head_port": "--head-port",
+}
+PORT_USES = {
+    "port": "the HTTP API",
+    "dashboard_port": "the Ray dashboard",
+    "data_api_port": "the MT5 data API",
+    "head_port": "the Ray head",
+}
 
 
 def temp_dir(home: Path) -> Path:
@@ -42,8 +53,8 @@ def auth_environment(settings: Settings) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": settings.secret("ray_token").get_secret_value()}
 
 
-def ray_environment(settings: Settings, run_id: str) -> dict[str, str]:
-    """The environment of both raylets; workers, actors and jobs inherit it."""
+def ray_environment(settings: Settings, run_id: str, node: str) -> dict[str, str]:
+    """The environment of a node's raylet; its workers, actors and jobs inherit it."""
     venv_bin = str(Path(sys.executable).parent)
     old_path = os.environ.get("PYTHONPATH")
     return (
@@ -51,6 +62,7 @@ def ray_environment(settings: Settings, run_id: str) -> dict[str, str]:
         | auth_environment(settings)
         | {
             RUN_VARIABLE: run_id,
+            NODE_VARIABLE: node,
             "LSTMC_HOME": str(settings.home_path),
             "PATH": os.pathsep.join([venv_bin, os.environ.get("PATH", os.defpath)]),  # `python` in a job is ours
             "PYTHONPATH": os.pathsep.join([str(ROOT), *([old_path] if old_path else [])]),
@@ -85,7 +97,10 @@ def check_ports(settings: Settings) -> None:
     for name, flag in PORT_FLAGS.items():
         port = getattr(settings, name)
         if port in taken:
-            raise PortInUse(f"Port {port} is set for both {PORT_USES[taken[port]]} and {PORT_USES[name]}.", hint=f"Move one with `lstmc up {flag} N`.")
+            raise PortInUse(
+                f"Port {port} is set for both {PORT_USES[taken[port]]} and {PORT_USES[name]}.",
+                hint=f"Move one with `lstmc up {flag} N`.",
+            )
         taken[port] = name
         if _busy(port):
             who = _listener(port)
@@ -113,7 +128,12 @@ def _listener(port: int) -> str:
     """`name (pid N)` of who listens on the port, empty when the system will not tell."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            if (
+                connection.laddr
+                and connection.laddr.port == port
+                and connection.status == psutil.CONN_LISTEN
+                and connection.pid
+            ):
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return ""
 
@@ -137,7 +157,12 @@ def mt5_command(gcs_address: str, *, memory: int | None = MT5_MEMORY) -> list[st
 
 def _agent_ports() -> list[str]:
     """Ray's fixed defaults collide when two raylets share a machine."""
-    names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
+    names = (
+        "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port",
+        "metrics-export-port",
+        "runtime-env-agent-port",
+    )
     return [f"--{name}={free_port()}" for name in names] + ["--min-worker-port=0", "--max-worker-port=0"]
 
 
@@ -146,13 +171,21 @@ def _spawn(command: Sequence[str], environment: dict[str, str], log: Path) -> St
     program = str(Path(sys.executable).parent / command[0])
     with log.open("ab") as output:
         child = subprocess.Popen(  # its own session: Ctrl-C at the terminal reaches us only, and we end it in order
-            [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True
+            [program, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=ROOT,
+            start_new_session=True,
         )
     return Started.of(child.pid)
 
 
 def new_run(settings: Settings) -> Run:
+    before = read_run(settings.home_path)
     return Run(
+        cold_s=before.cold_s if before else None,
         run_id=uuid.uuid4().hex,
         state="starting",
         temp_dir=str(temp_dir(settings.home_path)),
@@ -167,7 +200,7 @@ def start_head(settings: Settings) -> Run:
     shutil.rmtree(run.temp_dir, ignore_errors=True)  # a dead session's sockets and `ray_current_cluster`
     home = settings.home_path
     log = home / "logs" / "head.log"
-    head = _spawn(head_command(settings, os.cpu_count() or 2), ray_environment(settings, run.run_id), log)
+    head = _spawn(head_command(settings, os.cpu_count() or 2), ray_environment(settings, run.run_id, "head"), log)
     run = run.with_process("head", head)
     write_run(home, run)
     _wait(lambda: listens(settings.head_port), head, log, "The Ray head did not start")
@@ -177,7 +210,7 @@ def start_head(settings: Settings) -> Run:
 def start_mt5_node(settings: Settings, run: Run) -> Run:
     """Start the second raylet of a running head. Returns before it has joined: see `bootstrap`."""
     home = settings.home_path
-    environment = ray_environment(settings, run.run_id)
+    environment = ray_environment(settings, run.run_id, "mt5")
     node = _spawn(mt5_command(f"127.0.0.1:{settings.head_port}"), environment, home / "logs" / "mt5_node.log")
     run = run.with_process("mt5", node)
     write_run(home, run)
@@ -196,11 +229,13 @@ def _wait(ready: Callable[[], bool], started: Started, log: Path, what: str, sec
 
 def last_lines(log: Path, n: int = 5) -> str:
     """The last `n` non-empty lines of a log, joined."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    lines = (
+        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    )
     return " | ".join(lines[-n:]) or "its log is empty"
 
 
-def stop(home: Path, *, market_time: str | None = None) -> int:
+def stop(home: Path) -> int:
     """End every process of the recorded run, then remove Ray's session folder. Returns how many ended; 0 when none ran."""
     run = read_run(home)
     if run is None:
@@ -208,17 +243,13 @@ def stop(home: Path, *, market_time: str | None = None) -> int:
     ended = end_processes(members(run))
     ended += end_processes(members(run))  # whoever was born meanwhile
     shutil.rmtree(run.temp_dir, ignore_errors=True)
-    if run_path(home).exists():
-        keep = market_time or run.market_time
-        write_run(home, Run(**{**vars(run), "state": "down", "processes": {}, "market_time": keep}))
+    write_run(home, replace(run, state="down", processes={}))
     return ended
 
 
 def stop_node(run: Run, name: str) -> int:
-    """End what is left of one node: its recorded process and descendants."""
-    started = run.processes.get(name)
-    process = started.process() if started else None
-    return end_processes([process, *process.children(recursive=True)]) if process else 0
+    """End what is left of one node."""
+    return end_processes(members(run, name))
 
 
 def end_processes(processes: Sequence[psutil.Process], patience: float = 5.0) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 RUN_VARIABLE = "LSTMC_RUN"
+NODE_VARIABLE = "LSTMC_NODE"  # head | mt5
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ class Run:
     started_at: float = 0.0
     cold_s: float | None = None  # first forecast of a fresh home
     warm_s: float | None = None  # first forecast of a home that had bars
-    market_time: str | None = None  # where the market clock stood at `down`
 
     def alive(self, name: str) -> bool:
         started = self.processes.get(name)
@@ -83,15 +83,16 @@ def write_run(home: Path, run: Run) -> None:
     temporary.replace(path)
 
 
-def members(run: Run) -> list[psutil.Process]:
-    """Every living process of the run: the recorded ones, their descendants, and whoever carries the run's mark."""
+def members(run: Run, node: str | None = None) -> list[psutil.Process]:
+    """Every living process of the run, or of one node of it: the recorded ones, their descendants, and whoever carries
+    the run's mark."""
     found: dict[int, psutil.Process] = {}
-    for started in run.processes.values():
-        process = started.process()
+    for name, started in run.processes.items():
+        process = started.process() if node in (None, name) else None
         if process is not None:
             found[process.pid] = process
             found |= {child.pid: child for child in _children(process)}
-    found |= {process.pid: process for process in _marked(run.run_id)}
+    found |= {process.pid: process for process in _marked(run.run_id, node)}
     found.pop(os.getpid(), None)
     return list(found.values())
 
@@ -103,10 +104,11 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _marked(run_id: str) -> Iterator[psutil.Process]:
+def _marked(run_id: str, node: str | None) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
-            if process.environ().get(RUN_VARIABLE) == run_id:
+            environment = process.environ()
+            if environment.get(RUN_VARIABLE) == run_id and node in (None, environment.get(NODE_VARIABLE)):
                 yield process
         except (psutil.Error, OSError):
             continue  # another user's process, or one that has just ended

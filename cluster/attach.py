@@ -1,0 +1,169 @@
+"""Words for people: the table after `up`, `status`, a forecast; and the attached `up` that lives until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from cluster import health, nodes
+from cluster.console import note, rows
+from cluster.progress import Progress
+from cluster.run_record import Run, read_run
+from configs.settings import Settings
+from market.errors import InputError, LstmcError, MarketUnavailable, WrongToken
+
+LOOK_SECONDS = 2.0
+
+
+def connection_words(table: dict[str, Any]) -> str:
+    lines = [
+        ["page", table["page"]],
+        ["API", table["curl"]],
+        ["API reference", table["docs"]],
+        ["MT5 data API", table["data_api"]],
+        ["Ray dashboard", f"{table['ray_dashboard']}  (asks for a token: the content of {table['ray_token']})"],
+        ["ray commands", table["ray_env"]],
+        ["retrain", table["retrain"]],
+        [
+            "ready",
+            f"{', '.join(table['symbols'])}; champion {', '.join(f'{t}: {m}' for t, m in table['champions'].items())}",
+        ],
+        ["stop", table["stop"]],
+    ]
+    return rows(["", ""], lines).strip("\n")
+
+
+def stay(settings: Settings, run: Run) -> None:
+    """Stay attached with one status line; Ctrl-C (or TERM) ends what `up` started."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    note("Ctrl-C ends everything that was started.")
+    try:
+        with Progress() as progress:
+            while (now := read_run(settings.home_path)) is not None and now.run_id == run.run_id and now.state == "up":
+                if not now.alive("head"):
+                    progress.say(
+                        "the Ray head has died; `lstmc up` starts it again. See "
+                        + str(settings.home_path / "logs" / "head.log")
+                    )
+                    break
+                progress.doing(_live_line(settings, now))
+                time.sleep(LOOK_SECONDS)
+            else:
+                return progress.say("stopped by `lstmc down`")
+    except KeyboardInterrupt:
+        pass
+    _shutdown(settings.home_path)
+
+
+def _shutdown(home: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it alive
+    note("\nending what was started ...")
+    _leave_ray()
+    note(f"ended {nodes.stop(home)} processes; bars, models and ledger stay")
+
+
+def _leave_ray() -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+def _live_line(settings: Settings, run: Run) -> str:
+    if settings.market != "http" and not run.alive("mt5"):
+        return "the mt5 node is down; forecasts go stale. `lstmc up` in another shell brings it back"
+    try:
+        status = health.api_status(settings)
+    except LstmcError as error:
+        return str(error)
+    source = (status.get("source") or {}).get("source") or {}
+    feed = "connected" if source.get("connected") else f"not connected: {source.get('reason')}"
+    return f"market {settings.market_clock.now():%a %Y-%m-%d %H:%M} UTC, source {feed}"
+
+
+def status_words(report: dict[str, Any]) -> str:
+    blocks = [f"home    {report['home']}\nmarket  {report['market']}, {report['market_now']}"]
+    for name, titles in (
+        ("nodes", ["role", "state", "address", "resources"]),
+        ("actors", ["name", "state", "pid", "restarts"]),
+        ("jobs", ["id", "status", "message"]),
+    ):
+        part = report.get(name)
+        if isinstance(part, list):
+            blocks.append(f"{name}\n" + rows(titles, [[line.get(t) for t in titles] for line in part]))
+        elif part:
+            blocks.append(f"{name}: {part['error']}")
+    serve = report.get("serve")
+    if serve:
+        blocks.append(f"serve   {serve.get('status', serve.get('error'))} {serve.get('deployments', '')}")
+    blocks.append(
+        "champions\n"
+        + rows(
+            ["timeframe", "id", "kind"],
+            [[t, (c or {}).get("id"), (c or {}).get("kind")] for t, c in report["champions"].items()],
+        )
+        if "error" not in report["champions"]
+        else report["champions"]["error"]
+    )
+    if "error" not in report["bars"]:
+        blocks.append(
+            "bars\n"
+            + rows(
+                ["series", "last close", "age (market s)"],
+                [[s, b["last_close"], b["age_market_seconds"]] for s, b in report["bars"].items()],
+            )
+        )
+    if report.get("memory_mb") is not None:
+        blocks.append(f"memory  {report['memory_mb']} MB in all (PSS)")
+    blocks.append(f"wrong   {report['root_cause']}" if report["root_cause"] else "all is well")
+    return "\n\n".join(blocks)
+
+
+def get_forecast(settings: Settings, symbol: str, timeframe: str | None) -> dict[str, Any]:
+    """The newest forecast over HTTP; an LstmcError with the API's own words otherwise."""
+    from market.symbols import symbol as parse_symbol
+    from market.timeframes import Timeframe
+    from serve_app.auth import issue_token
+
+    code = parse_symbol(symbol).code
+    frame = Timeframe.parse(timeframe or settings.timeframes[0]).value
+    url = health.api_url(settings, f"/api/v1/predictions/{code}?timeframe={frame}")
+    status, body = health.http_get(url, issue_token(settings, "lstmc-predict", days=0.01))
+    if status == 200:
+        return dict(body)
+    if status == 0:
+        from market.errors import NotRunning
+
+        raise NotRunning(
+            f"The HTTP API does not answer at {health.api_url(settings)}.", hint="Start the cluster with `lstmc up`."
+        )
+    kind: type[LstmcError] = WrongToken if status in (401, 403) else InputError if status < 500 else MarketUnavailable
+    problem = body if isinstance(body, dict) else {"detail": str(body)}
+    raise kind(str(problem.get("detail") or problem.get("title")), hint=str(problem.get("hint") or ""))
+
+
+def forecast_words(answer: dict[str, Any]) -> str:
+    lines = []
+    for horizon in answer["horizons"]:
+        quantiles = {float(k): v for k, v in (horizon.get("price_quantiles") or {}).items()}
+        span = f"{quantiles[0.1]:.5g} .. {quantiles[0.9]:.5g}" if {0.1, 0.9} <= set(quantiles) else "-"
+        volatility = horizon.get("volatility")
+        p_up = horizon.get("p_up")
+        lines.append(
+            [
+                horizon["bars"],
+                horizon["target_time"],
+                f"{volatility:.3%}" if volatility is not None else "-",
+                span,
+                f"{p_up:.3f}" if p_up is not None else "-",
+            ]
+        )
+    head = f"{answer['symbol']} {answer['timeframe']} as of {answer['as_of']}, last close {answer['last_close']}, model {answer['model_id']}"
+    warning = f"\nSTALE: {answer.get('reason')}" if answer.get("stale") else ""
+    return f"{head}{warning}\n" + rows(["bars", "until", "volatility", "80 % interval", "p(up)"], lines)

@@ -1,0 +1,395 @@
+"""`up`: from nothing, or from whatever half of it runs, to forecasts over HTTP. Idempotent ordered steps, each visible.
+
+Settings and secrets -> clock -> head -> mt5 node -> actors -> backfill, champion and Serve -> first forecast -> training.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster import health, jobs, nodes
+from cluster.market_start import start_market
+from cluster.progress import Progress
+from cluster.run_record import Run, members, read_run, write_run
+from configs.settings import Settings, ensure_secrets, load_settings, make_settings, save_settings
+from market.errors import ClusterError
+
+BACKFILL_SECONDS = 600.0
+FORECAST_SECONDS = 180.0
+
+
+def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> tuple[Settings, Run, bool]:
+    """Bring everything up and wait for the first forecast. `given`: settings from flags, None where not given.
+
+    Returns settings, record, and whether this call started the cluster (False: it ran already). ClusterError says which step failed; what was started stays up, so that `status` and the logs can be read.
+    """
+    began = time.time()
+    home = make_settings(profile, **_only(given, "home")).home_path
+    with _alone(home):
+        settings, run = _running(home, given, progress)
+        if run is not None and settings is not None:
+            run = _bring_back_mt5(settings, run, progress)
+        else:
+            settings = _prepare(given, profile, progress)
+            nodes.check_ports(settings)
+            run = _start_nodes(settings, progress)
+        fresh = run.state != "up"
+        had_bars = _has_bars(settings)
+        _connect(settings, progress)
+        if fresh:
+            _fill(settings, progress)
+        _first_forecast(settings, progress)
+        if fresh:
+            run = _record(settings, run, began, had_bars)
+            _first_training(settings, progress)
+    return settings, run, fresh
+
+
+def abandon(given: dict[str, Any], profile: str = "local") -> None:
+    """End an unfinished start; a cluster that was up before stays."""
+    home = make_settings(profile, **_only(given, "home")).home_path
+    run = read_run(home)
+    if run is not None and run.state == "starting":
+        nodes.stop(home)
+
+
+def _only(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: given[name] for name in names if given.get(name) is not None}
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "up.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClusterError(
+                f"Another `lstmc up` is at work in {home}.", hint="Wait for it, or end it with Ctrl-C."
+            ) from None
+        yield
+
+
+# Settings and clock
+
+
+def _running(home: Path, given: dict[str, Any], progress: Progress) -> tuple[Settings | None, Run | None]:
+    """The settings and record of a head that lives; a dead or half-dead one is cleared away first."""
+    run = read_run(home)
+    if run is None or not (run.processes or members(run)):
+        return None, None
+    settings = load_settings(home)
+    if health.is_running(settings, run):
+        _refuse_other_flags(settings, given)
+        progress.say("already running" if run.state == "up" else "an unfinished start is there: going on with it")
+        return settings, run
+    ended = nodes.stop(home)
+    progress.say(f"cleared away a stale head ({ended} processes of it were left)")
+    return None, None
+
+
+def _refuse_other_flags(settings: Settings, given: dict[str, Any]) -> None:
+    wanted = make_settings(settings.profile, **_resolved(given))
+    other = [
+        key
+        for key, value in given.items()
+        if value is not None and key != "home" and getattr(wanted, key) != getattr(settings, key)
+    ]
+    if settings.market == "recorded":  # `up` narrows these to what the folder has
+        other = [key for key in other if key not in ("symbols", "history_days")]
+    if other:
+        raise ClusterError(
+            f"The cluster runs with other settings ({', '.join(other)}).",
+            hint="Run `lstmc down` first, then `lstmc up` again.",
+        )
+
+
+def _resolved(given: dict[str, Any]) -> dict[str, Any]:
+    folder = given.get("bars_dir")
+    return given | ({"bars_dir": Path(folder).expanduser().resolve()} if folder else {})
+
+
+def _prepare(given: dict[str, Any], profile: str, progress: Progress) -> Settings:
+    """Settings with their clock, saved; secrets made."""
+    given = _resolved(given)
+    if given.get("bars_dir") is not None and given.get("market") is None:
+        given["market"] = "recorded"
+    settings = make_settings(profile, **given)
+    ensure_secrets(settings)
+    contents = None
+    if settings.market == "recorded":
+        from market.bar_files import folder_contents
+
+        contents = folder_contents(settings.bars_dir or Path())
+    start = start_market(
+        settings,
+        wall=time.time(),
+        last_closes=_last_closes(settings),
+        contents=contents,
+        symbols_given=given.get("symbols") is not None,
+    )
+    for note in start.notes:
+        progress.say(note)
+    save_settings(start.settings)
+    settings = load_settings(start.settings.home_path)
+    progress.say(
+        f"{settings.market} market, {', '.join(settings.symbols)} on {', '.join(settings.timeframes)}, speed {settings.speed:g}"
+    )
+    return settings
+
+
+def _last_closes(settings: Settings) -> dict[str, Any]:
+    from market.bar_store import BarStore
+
+    store = BarStore(settings.bars_path)
+    found = {f"{s}/{t}": store.last_close(s, t) for s, t in store.counts()}
+    return {key: close for key, close in found.items() if close is not None}
+
+
+def _has_bars(settings: Settings) -> bool:
+    return bool(_last_closes(settings))
+
+
+# Nodes
+
+
+def _start_nodes(settings: Settings, progress: Progress) -> Run:
+    progress.doing("starting the Ray head")
+    warm = ThreadPoolExecutor(1)
+    warm.submit(_import_ray)  # seconds of imports, while the head starts
+    run = nodes.start_head(settings)
+    progress.say(f"head started (pid {run.processes['head'].pid}, port {settings.head_port})")
+    if settings.market != "http":
+        run = nodes.start_mt5_node(settings, run)
+        progress.say(f"mt5 node started (pid {run.processes['mt5'].pid})")
+    warm.shutdown(wait=True)
+    return run
+
+
+def _import_ray() -> None:
+    import ray
+    from ray import serve
+
+    from serve_app import app
+
+    _ = (ray, serve, app)
+
+
+def _bring_back_mt5(settings: Settings, run: Run, progress: Progress) -> Run:
+    if settings.market == "http" or run.alive("mt5"):
+        return run
+    nodes.stop_node(run, "mt5")
+    run = nodes.start_mt5_node(settings, run)
+    progress.say(f"the mt5 node was down: started again (pid {run.processes['mt5'].pid})")
+    return run
+
+
+def _connect(settings: Settings, progress: Progress) -> None:
+    """Join the cluster as a driver, wait for both nodes, create the actors that are missing."""
+    health.use_token(settings)
+    import ray
+
+    from actors.handles import NAMESPACE, start_actors
+
+    progress.doing("connecting to the cluster")
+    if not ray.is_initialized():
+        ray.init(
+            address=f"127.0.0.1:{settings.head_port}",
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=False,
+        )
+    if settings.market != "http":
+        _until(
+            lambda: _has_mt5(ray.nodes()),
+            60,
+            "The mt5 node did not join the cluster",
+            settings.home_path / "logs" / "mt5_node.log",
+        )
+    names = start_actors(settings)
+    progress.say(f"nodes joined, actors placed: {', '.join(names)}")
+
+
+def _has_mt5(found: list[dict[str, Any]]) -> bool:
+    return any(node["Alive"] and node["Resources"].get("mt5") for node in found)
+
+
+def _until(ready: Callable[[], bool], seconds: float, what: str, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{what} within {seconds:.0f} s: {nodes.last_lines(log, 2)}", hint=f"See {log}.")
+        time.sleep(0.2)
+
+
+# History, champion, Serve
+
+
+def _fill(settings: Settings, progress: Progress) -> None:
+    """Backfill, then the econometric champion; Serve is deployed meanwhile."""
+    with ThreadPoolExecutor(1) as beside:
+        deployed = beside.submit(deploy, settings)
+        _backfill(settings, progress)
+        _champions(settings, progress)
+        _await(deployed, lambda: progress.doing("deploying the HTTP side"))
+    progress.say(f"HTTP side deployed on port {settings.port}")
+
+
+def _await(future: Future[Any], meanwhile: Callable[[], None]) -> Any:
+    while not future.done():
+        meanwhile()
+        time.sleep(0.2)
+    return future.result()
+
+
+def deploy(settings: Settings) -> None:
+    """Deploy or update the Serve application."""
+    from ray import serve
+
+    from serve_app.app import APP_NAME, build
+
+    serve.start(proxy_location="HeadOnly", http_options={"host": settings.client_host, "port": settings.port})
+    serve.run(build({"home": str(settings.home_path)}), name=APP_NAME, route_prefix="/")
+
+
+def _backfill(settings: Settings, progress: Progress) -> None:
+    import ray
+
+    from actors import handles
+
+    deadline = time.monotonic() + BACKFILL_SECONDS
+    while True:
+        at = ray.get(handles.market_data().progress.remote(), timeout=60)
+        if at["ready"]:
+            break
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"History could not be loaded: {at['reason'] or 'it takes too long'}.", hint="See `lstmc doctor`."
+            )
+        progress.doing(f"loading history: {at['symbol']} {at['done']}/{at['total']} {at['reason']}".rstrip())
+        time.sleep(0.2)
+    progress.say(f"history is in: {_bar_count(settings):,} bars")
+
+
+def _bar_count(settings: Settings) -> int:
+    from market.bar_store import BarStore
+
+    return sum(BarStore(settings.bars_path).counts().values())
+
+
+def _champions(settings: Settings, progress: Progress) -> None:
+    """The econometric baseline as first champion, fitted on the cluster, where there is none."""
+    from tuning.registry import Registry
+
+    registry = Registry(settings.registry_path)
+    for timeframe in settings.timeframes:
+        champion = registry.champion(timeframe)
+        if champion is None:
+            future = _fit_champion(settings, timeframe)
+            model_id = _await(
+                future, lambda name=timeframe: progress.doing(f"fitting the econometric champion for {name}")
+            )  # type: ignore[misc]
+            progress.say(f"champion of {timeframe}: {model_id} (econometric)")
+        else:
+            progress.say(f"champion of {timeframe}: {champion.id} ({champion.kind})")
+
+
+def _fit_champion(settings: Settings, timeframe: str) -> Future[Any]:
+    import ray
+
+    from actors.handles import NOT_ON_MT5
+
+    task = ray.remote(econometric_champion).options(num_cpus=1, label_selector=NOT_ON_MT5, max_retries=1)
+    return task.remote(str(settings.home_path), timeframe).future()
+
+
+def econometric_champion(home: str, timeframe: str) -> str:
+    """The task: fit, save, promote; returns the model's id."""
+    from tuning.retrain import econometric_champion as fit
+
+    return fit(load_settings(home), timeframe).id
+
+
+# Forecast, training, record
+
+
+def _first_forecast(settings: Settings, progress: Progress) -> None:
+    """Wait until the API is ready and answers for all symbols with a fresh token."""
+    from serve_app.auth import issue_token
+
+    token = issue_token(settings, "lstmc-up", days=0.1)
+    deadline = time.monotonic() + FORECAST_SECONDS
+    while True:
+        code, body = health.http_get(health.api_url(settings, "/readyz"))
+        if code == 200:
+            code, body = health.http_get(health.api_url(settings, "/api/v1/forex/all"), token)
+            if code == 200:
+                break
+        if time.monotonic() > deadline:
+            raise ClusterError(f"No forecast came over HTTP: {code} {str(body)[:200]}", hint="See `lstmc status`.")
+        progress.doing("waiting for the first forecast")
+        time.sleep(0.3)
+    progress.say("forecasts are served")
+
+
+def _record(settings: Settings, run: Run, began: float, had_bars: bool) -> Run:
+    cold_start = float(os.environ.get("LSTMC_COLD_START") or began)
+    seconds = round(time.time() - (began if had_bars else min(cold_start, began)), 1)
+    run = replace(run, state="up", warm_s=seconds) if had_bars else replace(run, state="up", cold_s=seconds)
+    write_run(settings.home_path, run)
+    return run
+
+
+def _first_training(settings: Settings, progress: Progress) -> None:
+    """Submit the first training, once in a home's life: until some trained stack is in the registry."""
+    from tuning.registry import Registry
+
+    registry = Registry(settings.registry_path)
+    for timeframe in settings.timeframes if settings.train_on_start else ():
+        if any(version.kind == "stack" for version in registry.list(timeframe)):
+            continue
+        submission = jobs.submit_training(settings, settings.train_preset, timeframe=timeframe, submission_id=None)
+        progress.say(f"first training of {timeframe} submitted: {submission}")
+
+
+def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
+    """What a user needs next, JSON-ready: URLs, a token, commands, what is ready."""
+    from serve_app.auth import issue_token
+
+    token = issue_token(settings, "local", days=30)
+    api = health.api_url(settings)
+    champions = health.champions(settings)
+    return {
+        "page": f"{api}/#token={token}",
+        "api": f"{api}/api/v1/predictions/{settings.symbols[0]}?timeframe={settings.timeframes[0]}",
+        "docs": f"{api}/openapi.json",
+        "token": token,
+        "curl": f'curl -H "Authorization: Bearer $(lstmc token issue)" "{api}/api/v1/forex/all"',
+        "ray_dashboard": jobs.dashboard_url(settings),
+        "ray_token": str(settings.home_path / "secrets" / "ray_token"),
+        "data_api": f"http://127.0.0.1:{settings.data_api_port}/mt5/health"
+        if settings.market != "http"
+        else settings.data_api_url,
+        "ray_env": nodes.shell_exports(settings),
+        "retrain": "ray job submit -- python -m tuning.retrain --preset quick",
+        "home": str(settings.home_path),
+        "champions": {t: (c or {}).get("id") for t, c in champions.items()},
+        "symbols": list(settings.symbols),
+        "cold_s": run.cold_s,
+        "warm_s": run.warm_s,
+        "stop": "lstmc down",
+    }
+
+
+def down(home: Path) -> int:
+    """End exactly what `up` started. Returns how many processes ended."""
+    return nodes.stop(home)

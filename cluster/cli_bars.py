@@ -1,0 +1,167 @@
+"""`lstmc bars ...`: what is stored, what is missing, in and out. Works on the store, with or without a running cluster."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.console import Json, comma_list, example, moment, new_app, rows, settings, show
+
+app = new_app()
+
+
+def _store() -> Any:
+    from market.bar_store import BarStore
+
+    return BarStore(settings().bars_path)
+
+
+def _series(symbols: str | None, timeframe: str | None) -> list[tuple[str, str]]:
+    from market.symbols import symbols as parse_symbols
+    from market.timeframes import Timeframe
+
+    here = settings()
+    codes = [s.code for s in parse_symbols(comma_list(symbols) or here.symbols)]
+    frames = [Timeframe.parse(timeframe).value] if timeframe else list(here.timeframes)
+    return [(code, frame) for code in codes for frame in frames]
+
+
+@app.command("import", epilog=example("lstmc bars import EURUSD_H1.csv ../bars"))
+def import_(paths: list[Path], timeframe: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
+    """Add recorded bars (files or folders) to the store. The same bars again change nothing."""
+    from market.bar_files import read_bar_file, read_bar_folder
+
+    now, store, report = datetime.now(UTC), _store(), []
+    for path in paths:
+        found = (
+            read_bar_folder(path, timeframe=timeframe, received_at=now)
+            if path.is_dir()
+            else [read_bar_file(path, received_at=now)]
+        )
+        for recorded in found:
+            appended = store.append(recorded.bars)
+            store.quarantine(recorded.quarantined)
+            report.append(
+                {
+                    "symbol": recorded.symbol,
+                    "timeframe": str(recorded.timeframe),
+                    "added": appended.added.num_rows,
+                    "revised": appended.revised.num_rows,
+                    "unchanged": appended.unchanged,
+                    "quarantined": recorded.quarantined.num_rows,
+                    "reasons": _reasons(recorded.quarantined),
+                    "clock": recorded.clock,
+                }
+            )
+    titles = ["symbol", "timeframe", "added", "revised", "unchanged", "quarantined", "reasons"]
+    show(report, as_json, lambda _: rows(titles, [[line[t] for t in titles] for line in report]))
+
+
+def _reasons(quarantined: Any) -> dict[str, int]:
+    counts = quarantined["reason"].value_counts().to_pylist() if quarantined.num_rows else []
+    return {entry["values"]: entry["counts"] for entry in counts}
+
+
+@app.command(epilog=example("lstmc bars backfill"))
+def backfill(as_json: Json = False) -> None:
+    """What history is stored. The running cluster loads and keeps it by itself."""
+    from cluster import health
+
+    here = settings()
+    counts = _store().counts()
+    ages = health.bar_ages(here)
+    report = [
+        {"series": f"{s}/{t}", "bars": counts.get((s, t), 0), "last_close": ages[f"{s}/{t}"]["last_close"]}
+        for s, t in _series(None, None)
+    ]
+    show(report, as_json, lambda _: rows(["series", "bars", "last close"], [list(line.values()) for line in report]))
+
+
+@app.command(epilog=example("lstmc bars gaps --symbols EURUSD"))
+def gaps(
+    symbols: Annotated[str | None, typer.Option()] = None,
+    timeframe: Annotated[str | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """Holes between stored bars while the market was open. Holidays and quiet minutes show here too."""
+    store = _store()
+    report = [hole for code, frame in _series(symbols, timeframe) for hole in _gaps(store, code, frame)]
+    titles = ["symbol", "timeframe", "after", "before", "missing"]
+    show(
+        report, as_json, lambda _: rows(titles, [[hole[t] for t in titles] for hole in report]) if report else "no gaps"
+    )
+
+
+def _gaps(store: Any, symbol: str, timeframe: str) -> list[dict[str, Any]]:
+    from market.forecasts import iso_utc
+    from market.market_clock import open_time_between
+    from market.timeframes import Timeframe
+
+    length = Timeframe.parse(timeframe).delta
+    bars = store.read([symbol], timeframe)
+    closes, opens = bars["close_time"].to_pylist(), bars["open_time"].to_pylist()
+    holes = []
+    for closed, opened in zip(closes[:-1], opens[1:], strict=True):
+        missing = open_time_between(closed, opened) // length if opened > closed else 0
+        if missing > 0:
+            holes.append(
+                {
+                    "symbol": symbol,
+                    "timeframe": timeframe,
+                    "after": iso_utc(closed),
+                    "before": iso_utc(opened),
+                    "missing": int(missing),
+                }
+            )
+    return holes
+
+
+@app.command(epilog=example("lstmc bars export --symbols EURUSD --since 2026-01-01 --out out/bars"))
+def export(
+    out: Annotated[Path, typer.Option(help="Folder for SYMBOL_TF.parquet or .csv.")],
+    symbols: Annotated[str | None, typer.Option()] = None,
+    timeframe: Annotated[str | None, typer.Option()] = None,
+    since: Annotated[str | None, typer.Option()] = None,
+    until: Annotated[str | None, typer.Option()] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV instead of Parquet.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write stored bars as files that `evaluate` and `up --market recorded` read. Times are UTC bar opens."""
+    store, written = _store(), []
+    start, end = moment(since, "--since"), moment(until, "--until")
+    for code, frame in _series(symbols, timeframe):
+        table = store.read([code], frame, start, end)
+        if table.num_rows:
+            path = out / f"{code}_{frame}.{'csv' if csv else 'parquet'}"
+            _write(table, path)
+            written.append({"file": str(path), "bars": table.num_rows})
+    show(
+        written,
+        as_json,
+        lambda _: rows(["file", "bars"], [list(line.values()) for line in written]) if written else "no bars",
+    )
+
+
+def _write(table: Any, path: Path) -> None:
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "open_time": "time",
+        "open": "open",
+        "high": "high",
+        "low": "low",
+        "close": "close",
+        "tick_volume": "tick_volume",
+        "spread_points": "spread",
+    }
+    plain = table.select(list(columns)).rename_columns(list(columns.values()))
+    zone = plain["time"].cast("timestamp[s, tz=UTC]").cast("timestamp[s]")
+    plain = plain.set_column(0, "time", zone)
+    if path.suffix == ".csv":
+        return pa_csv.write_csv(plain, path)
+    pq.write_table(plain.replace_schema_metadata({"server_tz": "UTC", "source": "lstmc bars export"}), path)

@@ -1,0 +1,143 @@
+"""`lstmc token`, `lstmc schedule`, `lstmc node`: small commands around the running cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster.console import Json, comma_list, example, new_app, note, rows, settings, show
+
+if TYPE_CHECKING:
+    from actors.retrain_scheduler import DueRun
+    from configs.settings import Settings
+
+token_app, schedule_app, node_app = new_app(), new_app(), new_app()
+LOOP_SECONDS = 30.0
+
+
+@token_app.callback()
+def _token() -> None:
+    """Tokens for the HTTP API."""
+
+
+@token_app.command(epilog=example("lstmc token issue --subject desk-7 --days 7 --json"))
+def issue(
+    subject: Annotated[str, typer.Option(help="Who it is for; rate limits count per subject.")] = "trader",
+    days: Annotated[float, typer.Option(help="Days it is valid.")] = 30,
+    scopes: Annotated[str | None, typer.Option(help="For example read,signals.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A signed token for the HTTP API, on stdout."""
+    from serve_app.auth import SCOPES, issue_token
+
+    token = issue_token(settings(), subject, days=days, scopes=comma_list(scopes) or SCOPES)
+    show({"token": token, "subject": subject, "days": days}, as_json, lambda _: token)
+
+
+@schedule_app.command("show", epilog=example("lstmc schedule show"))
+def show_schedule(as_json: Json = False) -> None:
+    """The timetable and the next slot of each run."""
+    from actors.retrain_scheduler import load_timetable, next_slot
+    from market.forecasts import iso_utc
+
+    now = datetime.now(UTC)
+    table = [
+        {
+            "name": e.name,
+            "cron": e.cron,
+            "zone": e.zone,
+            "preset": e.preset,
+            "budget": e.budget,
+            "next": iso_utc(next_slot(e, now)),
+        }
+        for e in load_timetable()
+    ]
+    show(
+        table, as_json, lambda _: rows(list(table[0]), [list(line.values()) for line in table]) if table else "no runs"
+    )
+
+
+@schedule_app.command("run", epilog=example("lstmc schedule run --loop"))
+def run_schedule(
+    name: Annotated[str | None, typer.Option(help="Submit this run now, whatever its slot.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Stay, and submit each run at its slot.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit what is due (or one run by name) as Ray jobs."""
+    here = settings()
+    submitted = [_submit_named(here, name)] if name else _one_pass(here)
+    show({"submitted": submitted}, as_json, lambda _: "\n".join(submitted) or "nothing is due")
+    while loop:
+        time.sleep(LOOP_SECONDS)
+        for submission in _one_pass(here):
+            note(f"submitted {submission}")
+
+
+def _submit_named(here: Settings, name: str) -> str:
+    from actors.retrain_scheduler import load_timetable
+    from cluster.console import one_of
+    from cluster.jobs import submit_training
+
+    table = {entry.name: entry for entry in load_timetable()}
+    entry = table[one_of(name, list(table), "run")]
+    return submit_training(here, entry.preset, budget=entry.budget)
+
+
+def _one_pass(here: Settings) -> list[str]:
+    from actors.retrain_scheduler import load_timetable, run_once
+    from cluster.jobs import submit_training
+    from market.forecasts import iso_utc, parse_utc
+
+    path = here.home_path / "schedule.json"
+    last = {name: parse_utc(text) for name, text in json.loads(path.read_text()).items()} if path.exists() else {}
+    submitted: list[str] = []
+
+    def submit(due: DueRun) -> None:
+        submitted.append(
+            submit_training(here, due.entry.preset, budget=due.entry.budget, submission_id=due.submission_id)
+        )
+
+    after = run_once(datetime.now(UTC), last, load_timetable(), submit)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({name: iso_utc(slot) for name, slot in after.items()}))
+    temporary.replace(path)
+    return submitted
+
+
+Print = Annotated[bool, typer.Option("--print", help="Print the commands; nothing else is done. This is the default.")]
+Host = Annotated[str, typer.Option(help="The head's address as the other machine sees it.")]
+
+
+def _plan(kind: str, host: str, as_json: bool) -> None:
+    from cluster.nodes import node_plan
+    from configs.settings import load_settings, make_settings
+    from market.errors import NotRunning
+
+    try:
+        here: Any = load_settings()
+    except NotRunning:
+        here = make_settings()
+    lines = node_plan(kind, here, host)
+    show({"node": kind, "commands": lines}, as_json, lambda _: "\n".join(lines))
+
+
+@node_app.command(epilog=example("lstmc node head --print"))
+def head(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> None:
+    """Commands for a head on a machine of its own."""
+    _plan("head", host, as_json)
+
+
+@node_app.command(epilog=example("lstmc node worker --print --host 10.8.0.1"))
+def worker(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> None:
+    """Commands for a further Linux node that trains."""
+    _plan("worker", host, as_json)
+
+
+@node_app.command(epilog=example("lstmc node windows --print --host 10.8.0.1"))
+def windows(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> None:
+    """PowerShell lines for the Windows node with the terminal."""
+    _plan("windows", host, as_json)
