@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, bars_from_columns, validate
-from market.broker_clock import BrokerClock, ClockFindings, detect
+from market.bars import BAR_SCHEMA, bars_from_columns, validate
+from market.broker_clock import BrokerClock, detect
+from market.clock_agreement import Disagreement, disagreements
 from market.errors import BadBars, UnknownSymbol, UnknownTimeframe
 from market.symbols import symbol as known_symbol
 from market.timeframes import Timeframe
@@ -72,7 +73,7 @@ def read_bar_file(path: str | Path, *, received_at: datetime) -> RecordedBars:
         received_at=received_at,
     )
     bars, bad = validate(_in_order(table), timeframe)
-    return RecordedBars(symbol, timeframe, bars, bad, _clock_report(findings))
+    return RecordedBars(symbol, timeframe, bars, bad, findings.to_dict())
 
 
 def read_bar_folder(
@@ -92,7 +93,37 @@ def read_bar_folder(
     if not paths:
         asked = " ".join([*(symbols or ()), wanted or ""]).strip() or "bars"
         raise BadBars(f"There are no files of {asked} in {folder}.", hint=f"It holds {_summary(Path(folder))}.")
-    return [read_bar_file(path, received_at=received_at) for path in paths]
+    return _cross_checked([read_bar_file(path, received_at=received_at) for path in paths])
+
+
+def _cross_checked(recorded: list[RecordedBars]) -> list[RecordedBars]:
+    """Add to each hourly recording's clock the days on which it and the others of the folder tell different times."""
+    returns = {one.symbol: _hourly_returns(one.bars) for one in recorded if one.timeframe is Timeframe.H1}
+    checked = []
+    for one in recorded:
+        if one.timeframe is not Timeframe.H1:
+            checked.append(one)
+            continue
+        peers = [series for symbol, series in returns.items() if symbol != one.symbol]
+        found = disagreements(*returns[one.symbol], peers)
+        checked.append(replace(one, clock=_with_disagreements(one.clock, found)))
+    return checked
+
+
+def _hourly_returns(bars: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    hours = bars["open_time"].cast(pa.int64()).to_numpy() // 3_600_000_000
+    return hours, np.log(bars["close"].to_numpy() / bars["open"].to_numpy())
+
+
+def _with_disagreements(clock: dict[str, Any], found: list[Disagreement]) -> dict[str, Any]:
+    if not found:
+        return clock
+    days = [{"day": str(one.day), "hours": one.hours} for one in found]
+    first = ", ".join(f"{one['day']} ({one['hours']:+d} h)" for one in days[:4])
+    more = f" and {len(days) - 4} more days" if len(days) > 4 else ""
+    said = f"Against the other files here its clock slips on {first}{more}: this file's clock or theirs is wrong there."
+    slips = sorted({*clock["slips"], *(f"{one['day']}T00:00:00Z" for one in days)})
+    return clock | {"slips": slips, "disagreements": days, "message": f"{clock['message']} {said}"}
 
 
 def folder_contents(folder: str | Path) -> dict[tuple[str, str], tuple[datetime, datetime]]:
@@ -268,10 +299,3 @@ def _times(path: Path) -> tuple[np.ndarray, str]:
         given.setdefault("time", given.get("date"))
         return _time_column({"time": given["time"]} if "date" not in given else given, path), claim
     return _columns(_read_table(path), path)["time"], ""
-
-
-def _clock_report(findings: ClockFindings) -> dict[str, Any]:
-    return findings.to_dict()
-
-
-__all__ = ["QUARANTINE_SCHEMA", "RecordedBars", "folder_contents", "read_bar_file", "read_bar_folder"]

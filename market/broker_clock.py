@@ -199,9 +199,10 @@ def detect(server_times: Any, timeframe: Timeframe, *, claim: str = "") -> Clock
     tried = [(score(rule, shift), -shift, rule) for shift in (0, HOUR) for rule in _CANDIDATES]
     (consistent, _), shift, rule = max(tried, key=lambda one: (one[0], one[1]))  # the first of equals stays
     slips = _slips(opens, closes, rule, -shift, timeframe)
-    agrees = None if claimed is None else claimed == rule
+    early = int(_one_hour(_off_week(closes, rule, SUNDAY_17 + OPEN_SECONDS) + HOUR, 0).sum())
+    message = _message(rule, weeks, consistent, slips, claimed, early)
     return ClockFindings(
-        rule, weeks, consistent, slips, _message(rule, weeks, consistent, slips, claimed), True, claim, agrees
+        rule, weeks, consistent, slips, message, True, claim, None if claimed is None else claimed == rule
     )
 
 
@@ -228,14 +229,18 @@ def _slips(opens: np.ndarray, closes: np.ndarray, rule: str, shift: int, timefra
     return tuple(datetime.fromtimestamp(int(second), UTC) for second in np.sort(moments))
 
 
-def _one_hour(off: np.ndarray) -> np.ndarray:
-    return np.abs(np.abs(off) - HOUR) <= 600
+def _one_hour(off: np.ndarray, wanted: int = HOUR) -> np.ndarray:
+    return np.abs(np.abs(off) - wanted) <= 600
 
 
-def _message(rule: str, weeks: int, consistent: int, slips: tuple[datetime, ...], claimed: str | None) -> str:
+def _message(
+    rule: str, weeks: int, consistent: int, slips: tuple[datetime, ...], claimed: str | None, early: int
+) -> str:
     parts = [f"{consistent} of {weeks} weekly opens follow {rule}."]
     if claimed is not None and claimed != rule:
         parts.append(f"The source claims {claimed}: not believed.")
+    if early > weeks // 20:
+        parts.append(f"{early} weeks close an hour early: an early close, or an hour lost on the way.")
     if slips:
         days = ", ".join(moment.strftime("%Y-%m-%d") for moment in slips[:6])
         parts.append(f"{len(slips)} week edges are one hour off: {days}{' ...' if len(slips) > 6 else ''}.")
