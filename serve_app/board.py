@@ -93,7 +93,7 @@ class Board:
 
         Versions count within one life of the forecaster (`status["started_at"]`); another life is always newer.
         """
-        if self.filled and self._same_life(update) and update.version <= self.update.version:
+        if self.filled and self.same_life(update) and update.version <= self.update.version:
             return False
         bars, new_bars = self._merge_bars(update.bars)
         previous, self.filled = self.update, True
@@ -120,8 +120,12 @@ class Board:
             self._emit(flipped, {})
         return flipped
 
-    def _same_life(self, update: BoardUpdate) -> bool:
+    def same_life(self, update: BoardUpdate) -> bool:
         return update.status.get("started_at") == self.update.status.get("started_at")
+
+    def follows(self, update: BoardUpdate) -> bool:
+        """Whether nothing is missing between what is held and `update`."""
+        return self.filled and self.same_life(update) and update.version <= self.update.version + 1
 
     def _merge_bars(
         self, incoming: dict[str, list[list[Any]]]

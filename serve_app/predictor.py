@@ -1,0 +1,156 @@
+"""Bundles in memory, by id: load, verify, probe, forecast. A model's id travels with every request, so a swap is atomic.
+
+A plain class, made a Serve deployment in `serve_app.app`. Knows nothing about champions; it never raises on a bad bundle
+while warming, and has no `reconfigure`, since one that raises is an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from market.bars import bars_from_columns
+from market.errors import BundleRefused, LstmcError
+from market.forecasts import HorizonForecast
+from market.symbols import symbol as parse_symbol
+from market.timeframes import Timeframe
+from tuning.model_version import ModelVersion
+
+BUNDLES_KEPT = 4
+PROBE_START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class Model(Protocol):
+    """What is used of `tuning.bundle.Bundle`."""
+
+    @property
+    def version(self) -> ModelVersion: ...
+    @property
+    def bars_needed(self) -> int: ...
+    def forecast(self, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]: ...
+
+
+class BundleShelf:
+    """The last `limit` models used, each loaded and probed once. Safe for several threads; one load at a time."""
+
+    def __init__(self, load: Callable[[str], Model], limit: int = BUNDLES_KEPT) -> None:
+        self._load = load
+        self._limit = limit
+        self._models: OrderedDict[str, Model] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, model_id: str) -> Model:
+        """The model, loaded when it is not here; whatever `load` or the probe raises, and then nothing is kept."""
+        with self._lock:
+            if model_id not in self._models:
+                model = self._load(model_id)
+                probe(model)
+                self._models[model_id] = model
+            self._models.move_to_end(model_id)
+            while len(self._models) > self._limit:
+                self._models.popitem(last=False)
+            return self._models[model_id]
+
+    @property
+    def held(self) -> list[str]:
+        return list(self._models)
+
+
+def probe(model: Model) -> None:
+    """Forecast made-up bars once; BundleRefused when a number is missing, not finite or out of order.
+
+    It also pays the first call's costs (lazy imports, thread pools) before a trader waits for them.
+    """
+    bars = {code: probe_bars(code, model.version.timeframe, model.bars_needed) for code in model.version.symbols}
+    answers = model.forecast(bars)
+    for code in model.version.symbols:
+        if len(answers.get(code, ())) != len(model.version.horizons):
+            raise _refused(
+                model, f"{code}: {len(answers.get(code, ()))} horizons, {len(model.version.horizons)} expected"
+            )
+        for horizon in answers[code]:
+            if why := wrong_with(horizon):
+                raise _refused(model, f"{code}, {horizon.bars} bars: {why}")
+
+
+def wrong_with(horizon: HorizonForecast) -> str:
+    """What is wrong with a forecast, in words; empty when it is sound."""
+    if horizon.volatility is None or not math.isfinite(horizon.volatility) or horizon.volatility <= 0:
+        return f"volatility {horizon.volatility}"
+    levels = sorted(horizon.quantiles or {}, key=float)
+    values = [(horizon.quantiles or {})[level] for level in levels]
+    if not values or not all(math.isfinite(value) for value in values):
+        return "quantiles are missing or not finite"
+    if values != sorted(values):
+        return "quantiles are out of order"
+    if horizon.p_up is None or not 0 <= horizon.p_up <= 1:
+        return f"probability {horizon.p_up}"
+    return ""
+
+
+def _refused(model: Model, why: str) -> BundleRefused:
+    return BundleRefused(
+        f"The model {model.version.id} fails its probe ({why}).",
+        hint="The model that served before stays; train again.",
+    )
+
+
+def probe_bars(code: str, timeframe: str, n: int) -> pa.Table:
+    """`n` seeded random-walk bars around the clock; their only purpose is that a sound model can read them."""
+    frame, digits = Timeframe.parse(timeframe), parse_symbol(code).digits
+    draw = np.random.default_rng(int.from_bytes(code.encode()[:6]))
+    steps = draw.normal(0, 5e-4, size=(3, n))  # close-to-close, up-wick, down-wick
+    close = (10.0 if digits == 2 else 1.0) * np.exp(np.cumsum(steps[0]))
+    opened = np.concatenate([close[:1], close[:-1]])
+    high = np.maximum(opened, close) * np.exp(np.abs(steps[1]))
+    low = np.minimum(opened, close) * np.exp(-np.abs(steps[2]))
+    start = np.datetime64(PROBE_START.replace(tzinfo=None), "s")
+    times = start + np.arange(n) * np.timedelta64(frame.seconds, "s")
+    return bars_from_columns(code, frame, times, opened, high, low, close, received_at=PROBE_START + timedelta(days=1))
+
+
+def bundle_loader(registry_path: Path) -> Callable[[str], Model]:
+    """model id -> its verified bundle out of the registry."""
+
+    def load(model_id: str) -> Model:
+        from tuning.bundle import load_bundle
+        from tuning.registry import Registry
+
+        return load_bundle(Registry(registry_path).path(model_id))
+
+    return load
+
+
+class Predictor:
+    """Forecasts with any registered model. Stateless but for its shelf: a crash costs one load."""
+
+    def __init__(self, load: Callable[[str], Model]) -> None:
+        self._shelf = BundleShelf(load)
+
+    async def warm(self, model_id: str) -> dict[str, Any]:
+        """Load, verify and probe in a thread -> {"ok", "reason", "bars_needed"}. Never raises."""
+        try:
+            model = await asyncio.to_thread(self._shelf.get, model_id)
+        except Exception as error:  # whatever a bundle does, the caller keeps its old one
+            return {"ok": False, "reason": _words(error), "bars_needed": 0}
+        return {"ok": True, "reason": "", "bars_needed": model.bars_needed}
+
+    async def forecast(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+        """Symbol -> newest closed bars, at least `bars_needed` -> symbol -> one HorizonForecast per horizon."""
+        return await asyncio.to_thread(lambda: self._shelf.get(model_id).forecast(bars))
+
+    async def held(self) -> list[str]:
+        return self._shelf.held
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, LstmcError) else f"{type(error).__name__}: {error}"
