@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from market.errors import NotRunning
+
 Unit = Callable[..., Any]
 RunUnits = Callable[[Unit, Sequence[tuple[Any, ...]]], Iterator[Any]]
 
@@ -46,6 +48,23 @@ def process_pool(workers: int) -> Iterator[RunUnits | None]:
 
 def _call(function: Unit, arguments: tuple[Any, ...]) -> Any:
     return function(*arguments)
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Joined to the running Ray cluster, as a job or from this machine. NotRunning when there is none."""
+    import ray
+
+    try:
+        ray.init(address="auto", namespace="lstmc", logging_level="warning")
+    except ConnectionError:
+        raise NotRunning(
+            "There is no Ray cluster here.", hint="Start one with `lstmc up`, or train in this process with --local."
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def run_units_on_ray(function: Unit, arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:

@@ -271,7 +271,7 @@ def fit_ensemble(
         raise NotEnoughBars("No symbol has enough bars for the final fit.", hint="Backfill a longer history.")
     if len(fitted.models) < len(panel.series):  # learners number the symbols, so leave the short ones out altogether
         enough = {panel.symbols[s]: bars[panel.symbols[s]] for s in fitted.models}
-        return fit_ensemble(enough, timeframe, preset, out_of_fold, passed, run_units=run_units)
+        return fit_ensemble(enough, timeframe, preset, out_of_fold, passed, floor=floor, run_units=run_units)
     weights = _final_weights(out_of_fold, passed, floor or {})
     used = sorted({f for w in weights.values() for f in w} & set(preset.families))
     units = make_lessons(panel, fitted, used)

@@ -39,7 +39,7 @@ def truncated_future(
         gap = _discrepancy(short, full[:cut])
         if gap > worst:
             worst, where = gap, f"cut after bar {cut} of {len(full)}"
-    return LeakResult("truncated_future", worst <= tolerance, worst, tolerance, where)
+    return LeakResult("truncated_future", bool(worst <= tolerance), worst, tolerance, where)
 
 
 def tail_equals_full(
@@ -52,7 +52,7 @@ def tail_equals_full(
     full = _wide(make_features(bars))[-rows:]
     tail = _wide(make_features(bars.slice(max(bars.num_rows - bars_needed, 0))))[-rows:]
     gap = _discrepancy(tail, full)
-    return LeakResult("tail_equals_full", gap <= tolerance, gap, tolerance, f"{bars_needed} bars needed")
+    return LeakResult("tail_equals_full", bool(gap <= tolerance), gap, tolerance, f"{bars_needed} bars needed")
 
 
 def target_shift(
@@ -91,7 +91,7 @@ def permuted_labels(
     scores = np.array([score(permute_blocks(labels, block, rng)) for _ in range(runs)])
     error = max(float(scores.std(ddof=1)) / np.sqrt(runs), 1e-12)
     z = float(scores.mean()) / error
-    passed = z <= limit or bool(scores.mean() <= 1e-9)
+    passed = bool(z <= limit or scores.mean() <= 1e-9)
     return LeakResult("permuted_labels", passed, z, limit, f"mean skill {scores.mean():.2g} on permuted labels")
 
 
@@ -106,7 +106,7 @@ def same_forecasts(
     tail = forecast({name: table.slice(max(table.num_rows - bars_needed, 0)) for name, table in bars.items()})
     gaps = {name: _discrepancy(_wide(tail[name]), _wide(full[name])) for name in full}
     worst = max(gaps, key=lambda name: gaps[name])
-    return LeakResult("tail_forecast", gaps[worst] <= tolerance, gaps[worst], tolerance, worst)
+    return LeakResult("tail_forecast", bool(gaps[worst] <= tolerance), gaps[worst], tolerance, worst)
 
 
 def permute_blocks(values: np.ndarray, block: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ stores nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from market.forecasts import jsonable
-from tuning.learners.baseline import BASELINES
-from tuning.metrics import auc, central_coverage, log_loss, pinball, qlike
+from tuning.contests import ECONOMETRIC, ECONOMETRIC_STACK, FLOOR, GUARDS, STACK, Contest, contests
+from tuning.metrics import auc, central_coverage
 from tuning.out_of_fold import OutOfFold
 from tuning.significance import LossTest, panel_test
 
-STACK = "stack"
 T_LIMIT = -2.0
 # On fewer symbols "better on most of them" says nothing: one lucky market would carry the verdict.
 MIN_SYMBOLS = 3
@@ -31,12 +30,6 @@ SYMBOL_SHARE = 0.7  # ceil(0.7 * 7) = 5 of 7
 MAX_MISSING = 0.001
 # Beyond these a figure is more likely a leak than a discovery. They warn; the leak tests decide.
 SUSPICIOUS = {"rv": 0.25, "r": 0.08, "sign": 0.58}
-# Families a candidate is measured against; learners are not baselines.
-ECONOMETRIC = BASELINES
-# Combining forecasts helps by itself: learners must add to what the econometric families say together, in equal weights
-# or stacked. These guard the gate and are never the named baseline.
-EQUAL_WEIGHTS = "econometric_mean"
-GUARDS = (EQUAL_WEIGHTS, "econometric_stack")
 
 
 @dataclass(frozen=True)
@@ -104,26 +97,12 @@ class GateResult:
         return {name: result.to_dict() for name, result in self.targets.items()}
 
 
-@dataclass(frozen=True)
-class Contest:
-    """A target's rows, pooled over symbols: losses [n] of the candidate, its baselines and all other families."""
-
-    target: str
-    kind: str  # rv | r | sign
-    horizon: int
-    metric: str
-    candidate: np.ndarray
-    forecast: np.ndarray  # the candidate's own forecast, [n] or [n, levels]
-    baselines: dict[str, np.ndarray]
-    families: dict[str, np.ndarray]
-    actual: np.ndarray
-
-
 def judge(
     out_of_fold: OutOfFold,
     champion_losses: Mapping[str, np.ndarray] | None = None,
     leak_tests: Mapping[str, bool] | None = None,
     candidate: str = STACK,
+    against: Sequence[str] = (*ECONOMETRIC, *GUARDS),
 ) -> GateResult:
     """Every target that has forecasts of `candidate` -> its verdict.
 
@@ -132,70 +111,17 @@ def judge(
     """
     champion_losses = champion_losses or {}
     results = {}
-    for contest in contests(out_of_fold, candidate):
+    for contest in contests(out_of_fold, candidate, against):
         champion = champion_losses.get(contest.target)
         results[contest.target] = _judge_target(out_of_fold, contest, champion, leak_tests or {})
     longest = max(out_of_fold.horizons)
     return GateResult(results, (f"rv{longest}", f"r{longest}"))
 
 
-def contests(oof: OutOfFold, candidate: str = STACK) -> list[Contest]:
-    """All targets on which the candidate and at least one baseline forecast, the longest horizon first."""
-    found = []
-    for h in sorted(oof.horizons, reverse=True):
-        found += [_volatility(oof, h, candidate), _quantiles(oof, h, candidate), _direction(oof, h, candidate)]
-    return [c for c in found if c is not None]
-
-
-def losses_by_target(oof: OutOfFold, candidate: str = STACK) -> dict[str, np.ndarray]:
-    """Per-row losses of the candidate, kept beside the model so that a later challenger can be compared. target -> [n]"""
-    return {c.target: c.candidate for c in contests(oof, candidate)}
-
-
-def _volatility(oof: OutOfFold, h: int, candidate: str) -> Contest | None:
-    log_rv = {name: f.log_rv[h] for name, f in oof.families.items() if h in f.log_rv}
-    baselines = {name: log_rv[name] for name in ECONOMETRIC if name in log_rv}
-    if candidate not in log_rv or not baselines:
-        return None
-    if len(baselines) > 1:
-        baselines[EQUAL_WEIGHTS] = np.mean(list(baselines.values()), axis=0)
-    baselines |= {name: log_rv[name] for name in GUARDS if name in log_rv}
-    loss = {name: qlike(oof.rv[h], np.exp(values)) for name, values in (log_rv | baselines).items()}
-    rest = {name: values for name, values in loss.items() if name != candidate}
-    chosen = {name: loss[name] for name in baselines}
-    return Contest(f"rv{h}", "rv", h, "qlike", loss[candidate], log_rv[candidate], chosen, rest, oof.rv[h])
-
-
-def _quantiles(oof: OutOfFold, h: int, candidate: str) -> Contest | None:
-    quantiles = {name: by_horizon[h] for name, by_horizon in oof.quantiles.items() if h in by_horizon}
-    if candidate not in quantiles or len(quantiles) < 2:
-        return None
-    loss = {name: pinball(oof.ret[h], values) for name, values in quantiles.items()}
-    rest = {name: values for name, values in loss.items() if name != candidate}
-    baselines = {name: values for name, values in rest.items() if name in (*ECONOMETRIC, *GUARDS)}
-    if not set(baselines) - set(GUARDS):
-        return None
-    return Contest(f"r{h}", "r", h, "pinball", loss[candidate], quantiles[candidate], baselines, rest, oof.ret[h])
-
-
-def _direction(oof: OutOfFold, h: int, candidate: str) -> Contest | None:
-    p_up = {name: f.p_up[h] for name, f in oof.families.items() if h in f.p_up}
-    if candidate not in p_up or h not in oof.base_rate:
-        return None
-    up = np.where(np.isfinite(oof.ret[h]), oof.ret[h] > 0, np.nan)
-    rest = {name: log_loss(up, p) for name, p in p_up.items() if name != candidate}
-    baselines = {"base_rate": log_loss(up, oof.base_rate[h]), "coin": log_loss(up, np.full(len(oof), 0.5))}
-    return Contest(
-        f"sign{h}",
-        "sign",
-        h,
-        "log_loss",
-        log_loss(up, p_up[candidate]),
-        p_up[candidate],
-        baselines,
-        rest | baselines,
-        up,
-    )
+def judge_floor(out_of_fold: OutOfFold, leak_tests: Mapping[str, bool] | None = None) -> GateResult:
+    """May the stack of econometric families alone serve in place of HAR + hour-of-week, while no learner passes?"""
+    candidate = ECONOMETRIC_STACK if ECONOMETRIC_STACK in out_of_fold.families else STACK
+    return judge(out_of_fold, None, leak_tests, candidate, FLOOR)
 
 
 def _judge_target(
@@ -234,7 +160,7 @@ def _judge_target(
         promoted=promoted,
         why=_why(contest, promoted, skill, tests[baseline], baseline, conditions),
         conditions=tuple(conditions),
-        family_losses={STACK: loss} | {name: _mean(values[rows]) for name, values in contest.families.items()},
+        family_losses={contest.name: loss} | {name: _mean(values[rows]) for name, values in contest.families.items()},
         family_t=_family_t(oof, contest, contest.baselines[baseline], rows),
         figures=figures,
         warnings=_warnings(contest, skill, figures),
@@ -262,7 +188,7 @@ def _test(oof: OutOfFold, contest: Contest, against: np.ndarray, rows: np.ndarra
 
 
 def _family_t(oof: OutOfFold, contest: Contest, baseline: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    losses = {STACK: contest.candidate} | contest.families
+    losses = {contest.name: contest.candidate} | contest.families
     return {
         name: panel_test(values[rows], baseline[rows], oof.time[rows], contest.horizon).t
         for name, values in losses.items()
@@ -390,7 +316,9 @@ def _figures(oof: OutOfFold, contest: Contest, rows: np.ndarray, means: Mapping[
     figures: dict[str, Any] = {"baseline_losses": dict(means)} | _shape_figures(oof, contest, rows)
     loss = _mean(contest.candidate[rows])
     if contest.kind == "rv":
-        figures |= {"qlike": loss, "qlike_har_how": means.get("har_how")}
+        against = contest.families.get("har_how", np.full(len(oof), np.nan))
+        figures |= {"qlike": loss, "qlike_har_how": _figure(_mean(against[rows]))}
+        figures["t_har_how"] = _figure(_test(oof, contest, against, rows).t)
     elif contest.kind == "r":
         floor = means.get("unconditional", float("nan"))
         figures |= {"pinball": loss, "pinball_skill": _figure(1.0 - loss / floor)}

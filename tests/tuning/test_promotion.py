@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from market.forecasts import QUANTILE_LEVELS
+from tuning.contests import ECONOMETRIC, losses_by_target
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
-from tuning.promotion import ECONOMETRIC, judge, losses_by_target
+from tuning.promotion import judge, judge_floor
 
 SYMBOLS = ("AUDUSD", "EURGBP", "GBPUSD", "USDCAD", "USDCHF", "USDJPY", "XAUUSD")
 Z = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])
@@ -222,3 +223,20 @@ def test_the_result_is_json():
 
     text = json.dumps(judge(made_up()).to_dict(), allow_nan=False)
     assert '"better_than_har_how"' in text
+
+
+def test_learners_must_add_to_the_econometric_stack():
+    oof = made_up(skill=0.4)
+    oof.families["econometric_stack"] = FamilyForecasts(log_rv={1: oof.families["stack"].log_rv[1].copy()})
+    oof.quantiles["econometric_stack"] = {1: oof.quantiles["stack"][1].copy()}
+    gate = judge(oof)
+    assert failed(gate.targets["rv1"]) == failed(gate.targets["r1"]) == {"better_than_econometric_stack"}
+    assert gate.targets["rv1"].baseline in ECONOMETRIC, "the combination guards, it is not the named baseline"
+    floor = judge_floor(oof)
+    assert floor.passed == {"rv1": True, "r1": True}
+    assert floor.targets["rv1"].baseline in ("unconditional", "har_how")
+
+
+def test_the_floor_of_a_panel_without_learners_is_the_stack_itself():
+    assert judge_floor(made_up(skill=0.0)).passed == {"rv1": False, "r1": False, "sign1": False}
+    assert judge_floor(made_up(skill=0.4)).targets["rv1"].promoted

@@ -1,0 +1,239 @@
+"""From stored bars to a judged model: cross-validate, judge, fit, bundle, register, promote if better.
+
+    python -m tuning.retrain --preset quick [--symbols A,B] [--timeframe H1] [--budget 30m] [--local] [--json]
+
+Runs inside a Ray job (the units are spread over the cluster) or, with --local, in processes of this machine. Settings
+come from LSTMC_HOME. Exit 0 also when the champion stays: that is a result. 2: bad input, 3: no cluster, 5: models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from configs.settings import Settings, load_settings
+from market.errors import InputError, LstmcError, ModelError
+from market.forecasts import jsonable
+from market.symbols import symbols as known_symbols
+from market.timeframes import Timeframe
+from tuning.candidate import Data, build, champion_losses, make_report, read_data, recipe
+from tuning.cross_validate import RunUnits, cross_validate, in_process
+from tuning.distributed import cluster, process_pool, run_units_on_ray
+from tuning.evaluate import finite, summary_lines
+from tuning.leak_battery import leak_battery
+from tuning.model_version import ModelVersion
+from tuning.presets import Preset, load_preset
+from tuning.progress import Progress
+from tuning.promotion import GateResult, judge, judge_floor
+from tuning.registry import Registry
+
+# An econometric champion is refitted, ungated, once its bars are this much older than what there is now.
+REFIT_AFTER = timedelta(days=7)
+
+
+class BudgetSpent(ModelError):
+    """The time given with --budget is over; the champion stays."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `model`: what it made and registered, None when it made nothing."""
+
+    timeframe: str
+    promoted: bool
+    why: str
+    champion: str | None
+    model: ModelVersion | None
+    report: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        model = self.model.id if self.model else None
+        chosen = {k: self.report[k] for k in ("targets", "family_cpu_seconds", "protocol") if k in self.report}
+        fields = {"timeframe": self.timeframe, "promoted": self.promoted, "why": self.why, "champion": self.champion}
+        return finite(jsonable(fields | {"model": model} | chosen))
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    progress = Progress(sys.stderr)
+    try:
+        settings = load_settings()
+        timeframes = (
+            [Timeframe.parse(given.timeframe)] if given.timeframe else [Timeframe.parse(t) for t in settings.timeframes]
+        )
+        symbols = tuple(s.code for s in known_symbols(given.symbols.split(","))) if given.symbols else settings.symbols
+        deadline = time.monotonic() + parse_budget(given.budget).total_seconds() if given.budget else None
+        preset = load_preset(given.preset)
+        with _units(given.local, given.workers) as run_units:
+            outcomes = [retrain(settings, t, preset, symbols, run_units, progress, deadline) for t in timeframes]
+    except LstmcError as error:
+        print(f"retrain: {error}", file=sys.stderr)
+        return error.exit_code
+    for outcome in outcomes:
+        print("\n".join(outcome_lines(outcome)), file=sys.stderr)
+    if given.json:
+        results = [outcome.to_dict() for outcome in outcomes]
+        print(json.dumps(results[0] if len(results) == 1 else results))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tuning.retrain",
+        description="Train on the stored bars and promote what passes the gate.",
+        epilog="Example: ray job submit -- python -m tuning.retrain --preset quick",
+    )
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--symbols", default="", help="comma-separated; default: all of the installation")
+    parser.add_argument("--timeframe", default="", help="default: all of the installation")
+    parser.add_argument("--budget", default="", help="wall time, for example 90s, 30m or 2h; then stop, champion kept")
+    parser.add_argument("--local", action="store_true", help="in processes of this machine instead of the Ray cluster")
+    parser.add_argument("--workers", type=int, default=2, help="processes with --local")
+    parser.add_argument("--json", action="store_true", help="print the result on stdout")
+    return parser
+
+
+def parse_budget(text: str) -> timedelta:
+    """ "90s", "30m", "2h" -> timedelta; InputError on anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip().lower())
+    if not match or float(match.group(1)) == 0:
+        raise InputError(f"The budget {text!r} is not a time.", hint="Write 90s, 30m or 2h.")
+    return timedelta(seconds=float(match.group(1)) * {"s": 1, "m": 60, "h": 3600}[match.group(2)])
+
+
+@contextmanager
+def _units(local: bool, workers: int) -> Iterator[RunUnits]:
+    if local:
+        with process_pool(workers) as run_units:
+            yield run_units or in_process
+        return
+    with cluster():
+        yield run_units_on_ray
+
+
+def retrain(
+    settings: Settings,
+    timeframe: Timeframe,
+    preset: Preset,
+    symbols: tuple[str, ...],
+    run_units: RunUnits,
+    progress: Progress,
+    deadline: float | None = None,
+) -> Outcome:
+    """One run for one timeframe. One at a time: ModelError when another process trains the same timeframe."""
+    registry = Registry(settings.registry_path)
+    with _only_one(settings, timeframe):
+        try:
+            return _run(settings, registry, timeframe, preset, symbols, run_units, progress, deadline)
+        except BudgetSpent as error:
+            champion = registry.champion(timeframe.value)
+            return Outcome(timeframe.value, False, error.message, champion.id if champion else None, None, {})
+
+
+def _run(
+    settings: Settings,
+    registry: Registry,
+    timeframe: Timeframe,
+    preset: Preset,
+    symbols: tuple[str, ...],
+    run_units: RunUnits,
+    progress: Progress,
+    deadline: float | None,
+) -> Outcome:
+    started = time.monotonic()
+    data = read_data(settings, timeframe, preset, symbols)
+    progress.line(f"{timeframe}: {len(data.bars)} symbols, {data.rows} bars ({data.version}), preset {preset.name}")
+    oof = cross_validate(data.bars, timeframe, preset, run_units=run_units, on_progress=_guarded(progress, deadline))
+    progress.line("leak tests and the gate")
+    leaks = {r.name: r.passed for r in leak_battery(data.bars, timeframe, preset)}
+    champion = registry.champion(timeframe.value)
+    gate = judge(oof, champion_losses(registry, champion, oof, recipe(preset)), leaks)
+    floor = judge_floor(oof, leaks)
+    _guarded(progress, deadline)("final fit", 0, 1)
+    refit = not gate.promoted and needs_refit(champion, data)
+    report = make_report(oof, gate, timeframe, preset, data, time.monotonic() - started)
+    if not gate.promoted and not refit:
+        return Outcome(timeframe.value, False, gate.why, champion.id if champion else None, None, report)
+    model = build(registry, data, timeframe, preset, oof, gate, floor, run_units, report)
+    why = gate.why if gate.promoted else f"The econometric champion, refitted on newer bars. {gate.why}"
+    registry.promote(model.id, why)
+    return Outcome(timeframe.value, gate.promoted, why, model.id, model, report)
+
+
+def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> ModelVersion:
+    """The first champion: econometric families only, seconds of work, in this process. Promoted if there is none yet.
+
+    NotEnoughBars when the store holds too little history.
+    """
+    timeframe = timeframe if isinstance(timeframe, Timeframe) else Timeframe.parse(timeframe)
+    registry, preset = Registry(settings.registry_path), load_preset("econometric")
+    started = time.monotonic()
+    data = read_data(settings, timeframe, preset, settings.symbols)
+    oof = cross_validate(data.bars, timeframe, preset)
+    leaks = {r.name: r.passed for r in leak_battery(data.bars, timeframe, preset)}
+    floor = judge_floor(oof, leaks)
+    report = make_report(oof, floor, timeframe, preset, data, time.monotonic() - started)
+    model = build(registry, data, timeframe, preset, oof, NOBODY, floor, in_process, report)
+    if registry.champion_pointer_or_none(timeframe.value) is None:
+        registry.promote(model.id, "The econometric baseline: the first champion, until a challenger passes the gate.")
+    return model
+
+
+# A gate at which no learner stood.
+NOBODY = GateResult({}, ())
+
+
+def needs_refit(champion: ModelVersion | None, data: Data) -> bool:
+    """No champion at all, or an econometric one whose bars have grown old."""
+    if champion is None:
+        return True
+    return champion.kind == "econometric" and data.until - champion.trained_until >= REFIT_AFTER
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    head = (
+        f"{outcome.timeframe}: "
+        + ("promoted " if outcome.promoted else "the champion stays ")
+        + (outcome.champion or "")
+    )
+    lines = summary_lines(outcome.report) if outcome.report else []
+    return ["", *lines, "", head.rstrip(), outcome.why]
+
+
+def _guarded(progress: Progress, deadline: float | None) -> Callable[[str, int, int], None]:
+    """Progress that ends the run once the deadline (monotonic seconds) has passed."""
+
+    def tell(text: str, done: int, total: int) -> None:
+        progress(text, done, total)
+        if deadline is not None and time.monotonic() > deadline:
+            raise BudgetSpent(f"The budget was spent at {text!r} ({done} of {total}); the champion stays.")
+
+    return tell
+
+
+@contextmanager
+def _only_one(settings: Settings, timeframe: Timeframe) -> Iterator[None]:
+    """A lock that ends with the process that holds it, however it ends."""
+    folder = settings.registry_path
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f".training-{timeframe}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError(
+                f"Another run is training {timeframe}.", hint="Wait for it, or see `lstmc status` for its job."
+            ) from None
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())
