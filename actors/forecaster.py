@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from actors.signals import make_signal
 from configs.settings import Settings
-from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc
+from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
@@ -313,7 +313,7 @@ class Forecaster:
         return [card.to_dict() for card in cards]
 
     def _status(self) -> dict[str, Any]:
-        source = {k: v for k, v in self._source.items() if k not in ("prices", "spread_points")}
+        source = jsonable({k: v for k, v in self._source.items() if k not in ("prices", "spread_points")})
         return {
             "started_at": iso_utc(self._started_at),
             "market": self._settings.market,

@@ -79,7 +79,9 @@ def start_actors(settings: Settings) -> list[str]:
     names = []
     if settings.market != "http":  # then the terminal's host runs the data API by itself
         shell = ray.remote(Mt5Actor)
-        shell.options(name="mt5", resources={"mt5": 0.01}, max_concurrency=4, **common).remote(settings.model_dump_json())
+        shell.options(name="mt5", resources={"mt5": 0.01}, max_concurrency=4, **common).remote(
+            settings.model_dump_json()
+        )
         names.append("mt5")
     for name, kind in (("market_data", MarketDataActor), ("forecaster", ForecasterActor)):
         shell = ray.remote(kind)
@@ -150,9 +152,11 @@ def bar_sources(settings: Settings) -> list[tuple[str, BarSource]]:
     if settings.market != "http":
         sources.append(("ray", RayBarSource()))
     if settings.data_api_url:
-        from mt5_actor_windows.client import DataApiClient
+        from mt5_actor_windows.client import HttpBarSource
 
-        sources.append(("http", DataApiClient(settings.data_api_url, settings.secret("data_api_key").get_secret_value())))
+        sources.append(
+            ("http", HttpBarSource(settings.data_api_url, settings.secret("data_api_key").get_secret_value()))
+        )
     return sources
 
 

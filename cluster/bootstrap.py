@@ -6,12 +6,14 @@ Settings and secrets -> clock -> head -> mt5 node -> actors -> backfill, champio
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from cluster.market_start import start_market
 from cluster.progress import Progress
 from cluster.run_record import Run, members, read_run, write_run
 from configs.settings import Settings, ensure_secrets, load_settings, make_settings, save_settings
-from market.errors import ClusterError
+from market.errors import ClusterError, LstmcError
 
 BACKFILL_SECONDS = 600.0
 FORECAST_SECONDS = 180.0
@@ -163,6 +165,7 @@ def _has_bars(settings: Settings) -> bool:
 
 def _start_nodes(settings: Settings, progress: Progress) -> Run:
     progress.doing("starting the Ray head")
+    health.use_token(settings)  # before Ray is imported, which is when it looks
     warm = ThreadPoolExecutor(1)
     warm.submit(_import_ray)  # seconds of imports, while the head starts
     run = nodes.start_head(settings)
@@ -181,6 +184,7 @@ def _import_ray() -> None:
     from serve_app import app
 
     _ = (ray, serve, app)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # we say what happens ourselves
 
 
 def _bring_back_mt5(settings: Settings, run: Run, progress: Progress) -> Run:
@@ -200,14 +204,20 @@ def _connect(settings: Settings, progress: Progress) -> None:
     from actors.handles import NAMESPACE, start_actors
 
     progress.doing("connecting to the cluster")
-    if not ray.is_initialized():
+    try:
         ray.init(
             address=f"127.0.0.1:{settings.head_port}",
             namespace=NAMESPACE,
+            ignore_reinit_error=True,
             log_to_driver=False,
             logging_level="ERROR",
             configure_logging=False,
         )
+    except ConnectionError as error:
+        hint = "If its token was changed meanwhile: `lstmc down`, then `lstmc up`."
+        raise ClusterError(
+            f"The Ray head on port {settings.head_port} could not be joined: {error}", hint=hint
+        ) from None
     if settings.market != "http":
         _until(
             lambda: _has_mt5(ray.nodes()),
@@ -253,6 +263,7 @@ def _await(future: Future[Any], meanwhile: Callable[[], None]) -> Any:
 
 def deploy(settings: Settings) -> None:
     """Deploy or update the Serve application."""
+    _import_ray()
     from ray import serve
 
     from serve_app.app import APP_NAME, build
@@ -293,14 +304,24 @@ def _champions(settings: Settings, progress: Progress) -> None:
     registry = Registry(settings.registry_path)
     for timeframe in settings.timeframes:
         champion = registry.champion(timeframe)
+        what = f"fitting the econometric champion for {timeframe}"
         if champion is None:
             future = _fit_champion(settings, timeframe)
-            model_id = _await(
-                future, lambda name=timeframe: progress.doing(f"fitting the econometric champion for {name}")
-            )  # type: ignore[misc]
+            model_id = _await_champion(future, partial(progress.doing, what))
             progress.say(f"champion of {timeframe}: {model_id} (econometric)")
         else:
             progress.say(f"champion of {timeframe}: {champion.id} ({champion.kind})")
+
+
+def _await_champion(future: Future[Any], meanwhile: Callable[[], None]) -> str:
+    try:
+        return str(_await(future, meanwhile))
+    except LstmcError:
+        raise
+    except Exception as error:  # a task's error carries its whole remote traceback
+        last = [line for line in str(error).splitlines() if line.strip()][-1]
+        hint = "The whole story is in the Ray dashboard, under Jobs."
+        raise ClusterError(f"The econometric champion could not be fitted: {last}", hint=hint) from None
 
 
 def _fit_champion(settings: Settings, timeframe: str) -> Future[Any]:

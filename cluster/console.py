@@ -95,7 +95,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     except usage.ClickException as error:
         error.show(file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, usage.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         note("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # `lstmc ... | head`

@@ -198,22 +198,23 @@ def root_cause(report: dict[str, Any]) -> str:
     for actor in report["actors"]:
         if actor["state"] != "ALIVE":
             return f"The actor {actor['name']} is {actor['state']}: see `ray logs actor` and the Ray dashboard."
-    if report["serve"]["status"] != "RUNNING":
-        return f"The Serve app is {report['serve']['status']}: {report['serve'].get('message') or 'see the Ray dashboard'}."
-    for timeframe, champion in report["champions"].items():
-        if champion is None:
-            return f"There is no champion for {timeframe} yet."
+    serve = report["serve"]
+    if serve["status"] != "RUNNING":
+        return f"The Serve app is {serve['status']}: {serve.get('message') or 'see the Ray dashboard'}."
+    absent = [timeframe for timeframe, champion in report["champions"].items() if champion is None]
+    if absent:
+        return f"There is no champion for {absent[0]} yet."
     return _data_cause(report)
 
 
 def _data_cause(report: dict[str, Any]) -> str:
-    source = (report["api"].get("source") or {}) if isinstance(report["api"], dict) else {}
-    source = source.get("source", source)
+    api = report["api"] if isinstance(report["api"], dict) else {}
+    source = (api.get("source") or {}).get("source") or {}
     if source.get("connected") is False:
         return f"The market data source is not connected: {source.get('reason') or 'no reason given'}."
-    failed = [job for job in report["jobs"] if job["training"]][:1] if isinstance(report["jobs"], list) else []
-    if failed and failed[0]["status"] == "FAILED":
-        return f"The last training run failed: {failed[0]['message']}"
+    training = [job for job in report["jobs"] if job["training"]] if isinstance(report["jobs"], list) else []
+    if training and training[0]["status"] == "FAILED":
+        return f"The last training run failed: {training[0]['message']}"
     return ""
 
 

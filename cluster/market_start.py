@@ -49,8 +49,8 @@ def start_market(
     return _start_recorded(settings, wall, newest, contents or {}, symbols_given)
 
 
-def _with_clock(settings: Settings, clock: MarketClock, **changed: object) -> Settings:
-    return settings.model_copy(update={"clock": clock.to_dict(), **changed})
+def _with_clock(settings: Settings, clock: MarketClock) -> Settings:
+    return settings.model_copy(update={"clock": clock.to_dict()})
 
 
 def _start_recorded(
@@ -81,7 +81,10 @@ def _start_recorded(
             f"The recorded bars have been played to their end, {iso_utc(end)}. Play them again with another LSTMC_HOME."
         )
     clock = MarketClock(wall, start.timestamp(), settings.speed, end.timestamp())
-    return MarketStart(_with_clock(settings, clock, symbols=tuple(playable), history_days=0), tuple(notes))
+    # All that the folder has before the clock: a recording is small, and a model wants years.
+    reach = start - min(contents[s, t][0] for s in playable for t in settings.timeframes)
+    settings = settings.model_copy(update={"symbols": tuple(playable), "history_days": reach.days + 1})
+    return MarketStart(_with_clock(settings, clock), tuple(notes))
 
 
 def _refuse_absent(settings: Settings, wanted: list[str], contents: Contents) -> None:
