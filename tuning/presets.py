@@ -15,12 +15,12 @@ LEARNERS = ("lightgbm", "xgboost", "lstm", "gru", "attention")
 
 @dataclass(frozen=True)
 class Boosting:
-    """Trees of LightGBM and XGBoost. `row_share`: share of training rows (by time step) used for long horizons."""
+    """Trees of LightGBM and XGBoost, one booster per target."""
 
     trees: int = 100
     leaves: int = 15
     learning_rate: float = 0.05
-    min_rows_in_leaf: int = 200
+    min_rows_in_leaf: int = 400
     row_step: int = 4  # of rows whose labels overlap (horizon > 1) every `row_step`-th bar is used
 
 
@@ -30,11 +30,11 @@ class Nets:
 
     hidden: int = 32
     layers: int = 1
-    epochs: int = 4
+    steps: int = 100  # of the optimizer; a step sees batch * body bars
     warm_up: int = 64
     body: int = 128
     batch: int = 32  # chunks
-    learning_rate: float = 3e-3
+    learning_rate: float = 6e-3
     weight_decay: float = 1e-3
     dropout: float = 0.1
 

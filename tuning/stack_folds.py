@@ -71,7 +71,7 @@ def _named(families: tuple[str, ...], weights: np.ndarray, rest: str) -> dict[st
 
 def stacked_log_rv(log_rv: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
     """Weighted mean of log variances; a family's NaN counts as the baseline. log_rv[family] [n] -> [n]"""
-    others = [f for f in weights if f != BASELINE]
+    others = sorted(f for f in weights if f != BASELINE)  # one order, so that a loaded model adds alike
     baseline = log_rv[BASELINE]
     if not others:
         return baseline
@@ -80,7 +80,7 @@ def stacked_log_rv(log_rv: dict[str, np.ndarray], weights: dict[str, float]) -> 
 
 def stacked_p_up(p_up: dict[str, np.ndarray], base_rate: np.ndarray, weights: dict[str, float]) -> np.ndarray:
     """Weighted mean of logits, the base rate taking what is left. [n]"""
-    others = [f for f in weights if f != "base_rate"]
+    others = sorted(f for f in weights if f != "base_rate")
     if not others:
         return base_rate
     candidates = logit(np.stack([p_up[f] for f in others], axis=1))

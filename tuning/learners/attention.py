@@ -1,6 +1,7 @@
 """A small causal attention body with a local window: bars in, hidden states out. Torch only; training lives in sequence.py.
 
-Each bar sees the last `window` bars and no more, so a forecast does not depend on where its chunk began.
+Each bar sees the last `window` bars and no more, so a forecast does not depend on where its chunk began. Only pairs of
+neighbouring blocks are multiplied: cost grows with the number of bars, not with its square.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """One pre-norm block over [B, T, C] -> [B, T, D]; distance enters as a learned slope per head (Press et al. 2022)."""
+    """One pre-norm block over [B, T, C] -> [B, T, D]; the first `window` steps of a chunk are warm-up and come back zero.
+
+    Distance enters as a slope per head (ALiBi, Press et al. 2022), fixed, from one bar's memory to the whole window's.
+    """
 
     def __init__(self, inputs: int, hidden: int, heads: int, window: int, dropout: float) -> None:
         super().__init__()
@@ -25,21 +29,30 @@ class Attention(nn.Module):
         self.mlp_norm = nn.LayerNorm(hidden)
         self.mlp = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
         self.final_norm = nn.LayerNorm(hidden)
-        # exp(slope) falls from about one bar to about the window: heads look at different memories
-        self.log_slope = nn.Parameter(torch.linspace(0.0, -4.0, heads))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.enter(x)  # [B, T, D]
-        batch, steps, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).view(batch, steps, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # [B, N, T, D/N]
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(steps))
-        x = x + self.leave(mixed.transpose(1, 2).reshape(batch, steps, width))
-        x = x + functional.dropout(self.mlp(self.mlp_norm(x)), self.dropout, self.training)
-        return self.final_norm(x)
+        steps, window = x.shape[1], self.window
+        if steps <= window:
+            return x.new_zeros(x.shape[0], steps, self.leave.out_features)
+        x = functional.pad(self.enter(x), (0, 0, 0, -steps % window))  # [B, K * W, D], K blocks of W = window bars
+        after = x[:, window:]
+        after = after + self.leave(self._mix(self.norm(x)))
+        after = after + functional.dropout(self.mlp(self.mlp_norm(after)), self.dropout, self.training)
+        return functional.pad(self.final_norm(after), (0, 0, window, 0))[:, :steps]
 
-    def _bias(self, steps: int) -> torch.Tensor:
-        """[N, T, T]: minus slope times distance inside the window, minus infinity outside."""
-        age = torch.arange(steps)[:, None] - torch.arange(steps)[None, :]
+    def _mix(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, K * W, D] -> [B, (K - 1) * W, D]: every block but the first looks at itself and the block before."""
+        batch, steps, width = x.shape
+        split = self.qkv(x).view(batch, steps // self.window, self.window, 3, self.heads, width // self.heads)
+        q, k, v = split.permute(3, 0, 1, 4, 2, 5)  # each [B, K, N, W, D/N]
+        k, v = (torch.cat([part[:, :-1], part[:, 1:]], dim=3) for part in (k, v))  # [B, K-1, N, 2W, D/N]
+        scores = (q[:, 1:] * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + self._bias()
+        mixed = torch.softmax(scores, dim=-1) @ v  # [B, K-1, N, W, D/N]
+        return mixed.transpose(2, 3).reshape(batch, steps - self.window, width)
+
+    def _bias(self) -> torch.Tensor:
+        """[N, W, 2W]: minus slope times distance inside the window, minus infinity outside."""
+        age = self.window + torch.arange(self.window)[:, None] - torch.arange(2 * self.window)[None, :]
         outside = (age < 0) | (age >= self.window)
-        bias = -self.log_slope.exp()[:, None, None] * age.clamp(min=0)
-        return bias.masked_fill(outside, float("-inf"))
+        slope = torch.linspace(0.0, -4.0, self.heads).exp()
+        return (-slope[:, None, None] * age.clamp(min=0)).masked_fill(outside, float("-inf"))

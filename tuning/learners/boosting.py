@@ -54,15 +54,17 @@ def fit_trees(family: str, settings: Boosting, seed: int, lesson: Lesson) -> Tre
     fit = _fit_lightgbm if family == "lightgbm" else _fit_xgboost
     views = {}
     for column, h in enumerate(lesson.horizons):
-        rows = thinned(lesson.rows, settings.row_step if h > 1 else 1)
+        step = settings.row_step if h > 1 else 1
+        rows = thinned(lesson.rows, step)
+        leaf = settings.min_rows_in_leaf * max(1, round(h / step / 2))  # overlapping labels count for less
         if h > 1:
             ratio = lesson.ratio[rows, column]
             used = rows[np.isfinite(ratio)]
             label = np.clip(lesson.ratio[used, column], *RATIO_RANGE)
-            views[f"rv{h}"] = fit(settings, seed, lesson.inputs[used], label, None, h)
+            views[f"rv{h}"] = fit(settings, seed, lesson.inputs[used], label, None, leaf)
         used = rows[np.isfinite(lesson.up[rows, column]) & np.isfinite(lesson.offset[rows, column])]
         views[f"sign{h}"] = fit(
-            settings, seed, lesson.inputs[used], lesson.up[used, column], lesson.offset[used, column], h
+            settings, seed, lesson.inputs[used], lesson.up[used, column], lesson.offset[used, column], leaf
         )
     return Trees(family, lesson.horizons, views)
 
@@ -80,7 +82,7 @@ def load_trees(family: str, files: Mapping[str, bytes]) -> Trees:
 
 
 def _fit_lightgbm(
-    settings: Boosting, seed: int, x: np.ndarray, y: np.ndarray, offset: np.ndarray | None, horizon: int
+    settings: Boosting, seed: int, x: np.ndarray, y: np.ndarray, offset: np.ndarray | None, leaf: int
 ) -> Booster:
     import lightgbm
 
@@ -88,7 +90,7 @@ def _fit_lightgbm(
     common = {
         "learning_rate": settings.learning_rate,
         "num_leaves": settings.leaves,
-        "min_data_in_leaf": settings.min_rows_in_leaf,
+        "min_data_in_leaf": leaf,
         "feature_fraction": 0.6,
         "lambda_l2": 10.0,
         "max_bin": 63,
@@ -103,7 +105,7 @@ def _fit_lightgbm(
 
 
 def _fit_xgboost(
-    settings: Boosting, seed: int, x: np.ndarray, y: np.ndarray, offset: np.ndarray | None, horizon: int
+    settings: Boosting, seed: int, x: np.ndarray, y: np.ndarray, offset: np.ndarray | None, leaf: int
 ) -> Booster:
     import xgboost
 
@@ -115,7 +117,7 @@ def _fit_xgboost(
         "grow_policy": "lossguide",
         "tree_method": "hist",
         "max_bin": 64,
-        "min_child_weight": settings.min_rows_in_leaf * (1.0 if offset is None else 0.25),
+        "min_child_weight": leaf * (1.0 if offset is None else 0.25),
         "colsample_bytree": 0.6,
         "reg_lambda": 10.0,
         "nthread": 1,
@@ -148,7 +150,7 @@ def _lightgbm_bytes(booster: Booster) -> bytes:
 def _lightgbm_from(content: bytes) -> Booster:
     import lightgbm
 
-    return lightgbm.Booster(model_str=content.decode(), params={"verbosity": -1})
+    return lightgbm.Booster(model_str=content.decode())
 
 
 def _xgboost_bytes(booster: Booster) -> bytes:

@@ -7,8 +7,7 @@ zero, which is the baseline. Volatility loss is QLIKE, direction loss log-loss. 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from tuning.learners.fitting import Lesson
 
 EMBEDDING = 4  # numbers that describe a symbol
-HEADS = 4
+HEADS = 2
 RATIO_RANGE = (0.02, 20.0)
 DIRECTION_WEIGHT = 0.5
 # B chunks, T bars, C inputs, D hidden, H horizons
@@ -122,24 +121,32 @@ def fit_net(family: str, settings: Nets, seed: int, lesson: Lesson) -> SequenceM
 def _train(net: Net, settings: Nets, lesson: Lesson, shuffle: np.random.Generator) -> None:
     chunks = make_chunks(lesson.starts, lesson.rows, settings.warm_up, settings.body)
     symbol = _owners(chunks.rows, lesson.starts, np.arange(len(lesson.starts) - 1))
-    batches = math.ceil(len(chunks.rows) / settings.batch)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.epochs * batches, pct_start=0.2
+        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
     )
     long = torch.tensor([h > 1 for h in lesson.horizons])
     labels = np.concatenate([np.clip(lesson.ratio, *RATIO_RANGE), lesson.up, lesson.offset], axis=1, dtype=np.float32)
     net.train()
-    for _ in range(settings.epochs):
-        for batch in np.array_split(shuffle.permutation(len(chunks.rows)), batches):
-            rows, counts = chunks.rows[batch], torch.from_numpy(chunks.counts[batch])
-            scores = net(torch.from_numpy(gather(lesson.inputs, rows)), torch.from_numpy(symbol[batch]))
-            loss = _loss(scores[counts], torch.from_numpy(labels[rows])[counts], long)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+    for batch in _batches(len(chunks.rows), settings, shuffle):
+        rows, counts = chunks.rows[batch], torch.from_numpy(chunks.counts[batch])
+        scores = net(torch.from_numpy(gather(lesson.inputs, rows)), torch.from_numpy(symbol[batch]))
+        loss = _loss(scores[counts], torch.from_numpy(labels[rows])[counts], long)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+def _batches(chunks: int, settings: Nets, shuffle: np.random.Generator) -> Iterator[np.ndarray]:
+    """`steps` batches of chunk numbers; every chunk is used once before any is used again."""
+    queue = np.empty(0, int)
+    for _ in range(settings.steps):
+        while len(queue) < min(settings.batch, chunks):
+            queue = np.concatenate([queue, shuffle.permutation(chunks)])
+        yield queue[: settings.batch]
+        queue = queue[settings.batch :]
 
 
 def _loss(scores: torch.Tensor, labels: torch.Tensor, long: torch.Tensor) -> torch.Tensor:
