@@ -146,6 +146,7 @@ def export(
 
 
 def _write(table: Any, path: Path) -> None:
+    import pyarrow as pa
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
 
@@ -160,8 +161,7 @@ def _write(table: Any, path: Path) -> None:
         "spread_points": "spread",
     }
     plain = table.select(list(columns)).rename_columns(list(columns.values()))
-    zone = plain["time"].cast("timestamp[s, tz=UTC]").cast("timestamp[s]")
-    plain = plain.set_column(0, "time", zone)
+    plain = plain.set_column(0, "time", plain["time"].cast(pa.timestamp("s")))  # naive, in UTC
     if path.suffix == ".csv":
         return pa_csv.write_csv(plain, path)
     pq.write_table(plain.replace_schema_metadata({"server_tz": "UTC", "source": "lstmc bars export"}), path)

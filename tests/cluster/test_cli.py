@@ -1,0 +1,140 @@
+"""The command line's surface: every command has help with an example, every user error one sentence and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from cluster.cli import app
+from cluster.console import run
+from configs.settings import ensure_secrets, make_settings, save_settings
+
+SURFACE = {
+    "up", "down", "status", "doctor", "train", "evaluate", "predict", "bench",
+    "bars import", "bars backfill", "bars gaps", "bars export",
+    "models list", "models show", "models promote", "models rollback",
+    "token issue", "schedule show", "schedule run", "node head", "node worker", "node windows",
+}  # fmt: skip
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        yield from ((f"{name} {sub}", c) for sub, c in inner.items()) if inner else [(name, command)]
+
+
+def test_the_surface_is_stable() -> None:
+    assert {name for name, _ in commands()} == SURFACE
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_has_help_an_example_and_json(name: str, command: Any) -> None:
+    assert command.help
+    assert command.epilog.startswith(f"Example: lstmc {name}")
+    assert any("--json" in parameter.opts for parameter in command.params)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LSTMC_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def installed(home: Path) -> Path:
+    settings = make_settings(home=home)
+    ensure_secrets(settings)
+    save_settings(settings)
+    return home
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["down"], ["train"], ["models", "list"], ["token", "issue"], ["predict", "EURUSD"]]
+)
+def test_without_an_installation(home: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, command) == 3
+    error = capsys.readouterr().err
+    assert "No installation" in error
+    assert "lstmc up" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        (["predict", "EURXXX"], 2, "Unknown symbol"),
+        (["predict", "EURUSD", "--timeframe", "H7"], 2, "Unknown timeframe"),
+        (["train", "--preset", "huge"], 2, "Unknown preset"),
+        (["train", "--symbols", "EURUSD,ABCDEF"], 2, "Unknown symbol"),
+        (["up", "--market", "moon"], 2, "Unknown market"),
+        (["up", "--market", "recorded"], 2, "bars_dir"),
+        (["up", "--market", "recorded", "--bars", "/no/such/folder"], 2, "/no/such/folder"),
+        (["up", "--speed", "0"], 2, "speed"),
+        (["up", "--symbols", "EURUSD,NOPE"], 2, "Unknown symbol"),
+        (["bars", "export", "--out", "x", "--since", "yesterday"], 2, "is not a time"),
+        (["bars", "import", "/no/such/EURUSD_H1.csv"], 2, "/no/such/EURUSD_H1.csv"),
+        (["models", "show", "h1-0"], 5, "no model"),
+        (["models", "rollback"], 5, "no earlier champion"),
+        (["bench", "nonsense"], 2, "Unknown benchmark"),
+        (["up", "--no-such-flag"], 2, "--no-such-flag"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    installed: Path, command: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, command) == code
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_status_of_a_stopped_installation(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["status", "--json"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert report["running"] is False
+    assert "lstmc up" in report["root_cause"]
+    assert report["champions"] == {"H1": None}
+
+
+def test_a_token_is_data_on_stdout(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["token", "issue", "--subject", "desk", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["token"].count(".") == 2
+    assert run(app, ["token", "issue"]) == 0
+    assert capsys.readouterr().out.strip().count(".") == 2
+
+
+def test_bars_go_in_and_out(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hours = [f"2024-03-04 {h:02d}:00:00,1.1,1.102,1.099,1.101,{h + 1}" for h in range(24) if h not in (7, 8)]
+    source = tmp_path / "EURUSD_H1.csv"
+    source.write_text("time,open,high,low,close,tick_volume\n" + "\n".join(hours) + "\n")
+    assert run(app, ["bars", "import", str(source), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["added"] == 22
+    assert run(app, ["bars", "import", str(source), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["unchanged"] == 22
+    assert run(app, ["bars", "gaps", "--symbols", "EURUSD", "--json"]) == 0
+    assert [(g["after"][11:13], g["missing"]) for g in json.loads(capsys.readouterr().out)] == [("07", 2)]
+    assert run(app, ["bars", "export", "--symbols", "EURUSD", "--out", str(tmp_path / "out"), "--json"]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported == [{"file": str(tmp_path / "out" / "EURUSD_H1.parquet"), "bars": 22}]
+    assert run(app, ["bars", "import", exported[0]["file"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["unchanged"] == 22
+
+
+def test_the_schedule_shows_its_next_slots(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["schedule", "show", "--json"]) == 0
+    assert {line["name"] for line in json.loads(capsys.readouterr().out)} == {"daily", "weekly", "m15"}
+
+
+def test_help_is_quick_because_heavy_imports_wait() -> None:
+    probe = "import sys, cluster.cli; print([m for m in ('ray', 'torch', 'pyarrow', 'numpy', 'pydantic', 'fastapi') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True, env=os.environ)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,93 @@
+"""Ports are checked before anything starts; the children's environment makes jobs run our code with our token."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster import nodes
+from configs.settings import Settings, ensure_secrets, make_settings
+from market.errors import PortInUse
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    ports = {name: nodes.free_port() for name in nodes.PORT_FLAGS}
+    made = make_settings(home=tmp_path, **ports)
+    ensure_secrets(made)
+    return made
+
+
+def test_free_ports_pass(settings: Settings) -> None:
+    nodes.check_ports(settings)
+
+
+@pytest.mark.parametrize(("name", "flag"), list(nodes.PORT_FLAGS.items()))
+def test_a_taken_port_is_named_with_its_owner_and_the_flag(settings: Settings, name: str, flag: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", getattr(settings, name)))
+        listener.listen()
+        with pytest.raises(PortInUse) as caught:
+            nodes.check_ports(settings)
+    assert str(getattr(settings, name)) in caught.value.message
+    assert f"pid {os.getpid()}" in caught.value.message
+    assert flag in caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_two_settings_with_one_port_are_refused(settings: Settings) -> None:
+    with pytest.raises(PortInUse, match="both the HTTP API and the MT5 data API"):
+        nodes.check_ports(settings.model_copy(update={"data_api_port": settings.port}))
+
+
+def test_children_find_our_python_our_code_our_token(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
+    monkeypatch.setenv("PYTHONPATH", "/other")
+    environment = nodes.ray_environment(settings, "run-1", "mt5")
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert environment["PYTHONPATH"].split(os.pathsep) == [str(nodes.ROOT), "/other"]
+    assert environment["LSTMC_HOME"] == str(settings.home_path)
+    assert (environment["LSTMC_RUN"], environment["LSTMC_NODE"]) == ("run-1", "mt5")
+    assert environment["RAY_AUTH_TOKEN"] == (settings.home_path / "secrets" / "ray_token").read_text()
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert environment["RAY_worker_niceness"] == "0"
+    assert "RAY_ADDRESS" not in environment  # somebody else's cluster
+
+
+def test_the_token_is_private(settings: Settings) -> None:
+    mode = (settings.home_path / "secrets" / "ray_token").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_the_temp_dir_is_short_and_one_per_home() -> None:
+    first, second = nodes.temp_dir(Path("/a" * 100)), nodes.temp_dir(Path("/b"))
+    assert first != second
+    assert len(str(first)) < 45
+
+
+def test_the_mt5_node_has_the_resource_and_no_cpus() -> None:
+    command = nodes.mt5_command("127.0.0.1:6379")
+    assert "--num-cpus=0" in command
+    assert '--resources={"mt5": 1}' in command
+    assert "--labels=role=mt5" in command
+
+
+def test_the_token_is_on_no_command_line(settings: Settings) -> None:
+    token = (settings.home_path / "secrets" / "ray_token").read_text()
+    commands = [*nodes.head_command(settings, 2), *nodes.mt5_command("x:1"), *nodes.node_plan("windows", settings, "h")]
+    assert not any(token in word for word in commands)
+
+
+def test_the_windows_plan_is_powershell(settings: Settings) -> None:
+    plan = "\n".join(nodes.node_plan("windows", settings, "10.8.0.1"))
+    assert "$env:RAY_AUTH_MODE" in plan
+    assert f"--address=10.8.0.1:{settings.head_port}" in plan
+
+
+def test_stopping_nothing_ends_nothing(tmp_path: Path) -> None:
+    assert nodes.stop(tmp_path) == 0
