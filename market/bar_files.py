@@ -198,6 +198,7 @@ def _read_csv(path: Path) -> pa.Table:
     header = text.split("\n", 1)[0]
     delimiter = max("\t;,", key=header.count)
     times = [name for name in (part.strip() for part in header.split(delimiter)) if _plain(name) in ("date", "time")]
+    times = times if len(times) == 2 else []  # a column of its own is understood; a time of day must stay text
     return pa.csv.read_csv(
         pa.py_buffer(text.encode()),
         parse_options=pa.csv.ParseOptions(delimiter=delimiter),

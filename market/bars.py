@@ -143,15 +143,15 @@ def _far_from_neighbours(prices: np.ndarray, usable: np.ndarray) -> np.ndarray:
     The median looks at both sides: this judges stored rows, it is not a feature.
     """
     n = prices.shape[1]
-    if n < 3:
+    if n < 3 or not usable.any():
         return np.zeros(n, bool)
     log_prices = np.log(np.where(usable, prices, np.nan))
     half = min(5, (n - 1) // 2)
     padded = np.pad(log_prices[3], half, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    with np.errstate(invalid="ignore"):
-        level = np.nanmedian(np.where(np.isnan(windows), np.nanmedian(log_prices[3]), windows), axis=1)
-        return np.nanmax(np.abs(log_prices - level), axis=0) > JUMP_LIMIT if usable.any() else np.zeros(n, bool)
+    level = np.median(np.where(np.isnan(windows), np.nanmedian(log_prices[3]), windows), axis=1)
+    distance = np.abs(log_prices - level)
+    return np.where(np.isnan(distance), 0.0, distance).max(axis=0) > JUMP_LIMIT
 
 
 def sort_bars(bars: pa.Table) -> pa.Table:

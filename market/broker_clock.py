@@ -207,15 +207,19 @@ def detect(server_times: Any, timeframe: Timeframe, *, claim: str = "") -> Clock
 
 
 def _few_weeks(opens: np.ndarray, timeframe: Timeframe, claimed: str | None, claim: str) -> ClockFindings:
-    rule = claimed or "utc"
+    """The claim decides; without one UTC, unless most opens contradict it and all agree with another rule."""
     weeks = len(opens)
-    agree = int(_open_agrees(_off_week(opens, rule, SUNDAY_17), timeframe, 0).sum()) if weeks else 0
-    source = "the source's own word" if claimed else "UTC, for want of any other word"
-    message = (
-        f"Only {weeks} weekly opens, {MIN_WEEKS} are needed to tell: took {source} ({rule}); {agree} of {weeks} agree."
-    )
-    agrees = None if claimed is None or weeks == 0 else agree * 2 >= weeks
-    return ClockFindings(rule, weeks, agree, (), message, False, claim, agrees)
+
+    def agree(rule: str) -> int:
+        return int(_open_agrees(_off_week(opens, rule, SUNDAY_17), timeframe, 0).sum()) if weeks else 0
+
+    rule, source = claimed or "utc", "the source's own word" if claimed else "UTC, for want of any other word"
+    if claimed is None and agree("utc") * 2 < weeks:
+        fitting = [candidate for candidate in _CANDIDATES if agree(candidate) == weeks]
+        rule, source = (fitting[0], "what they fit") if fitting else (rule, source)
+    message = f"Only {weeks} weekly opens, {MIN_WEEKS} are needed to tell: took {source} ({rule}); {agree(rule)} of {weeks} agree."
+    agrees = None if claimed is None or weeks == 0 else agree(rule) * 2 >= weeks
+    return ClockFindings(rule, weeks, agree(rule), (), message, False, claim, agrees)
 
 
 def _slips(opens: np.ndarray, closes: np.ndarray, rule: str, shift: int, timeframe: Timeframe) -> tuple[datetime, ...]:

@@ -1,0 +1,149 @@
+"""The store neither doubles nor loses bars, whatever order and however often they come."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from market.bar_store import BarStore
+from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, bars_from_columns
+from market.timeframes import Timeframe
+
+T0 = datetime(2024, 1, 8, tzinfo=UTC)
+
+
+def bars(
+    start: int, n: int, symbol: str = "EURUSD", frame: Timeframe = Timeframe.H1, close: float = 1.1, volume: int = 5
+) -> pa.Table:
+    opened = np.datetime64("2024-01-08") + (start + np.arange(n)) * np.timedelta64(frame.seconds, "s")
+    price = np.full(n, close)
+    return bars_from_columns(
+        symbol, frame, opened, price, price + 0.1, price - 0.1, price, np.full(n, volume), received_at=T0
+    )
+
+
+def content(store: BarStore) -> list[tuple[object, ...]]:
+    table = store.read().drop_columns(["received_at"])
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+def test_empty(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    assert store.version() == -1
+    assert store.read().schema == BAR_SCHEMA
+    assert store.last_close("EURUSD", "H1") is None
+    assert store.tail("EURUSD", "H1", 5).num_rows == 0
+    assert store.counts() == {}
+
+
+def test_append_read_tail(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    appended = store.append(pa.concat_tables([bars(0, 30), bars(0, 20, "GBPUSD")]))
+    assert (appended.added.num_rows, appended.revised.num_rows, appended.unchanged) == (50, 0, 0)
+    assert store.version() == 0, "one batch is one commit"
+    assert store.data_version() == "bars@0"
+    assert store.counts() == {("EURUSD", "H1"): 30, ("GBPUSD", "H1"): 20}
+    assert store.first_open("EURUSD", "H1") == T0
+    assert store.last_close("GBPUSD", "H1") == T0 + timedelta(hours=20)
+    assert store.tail("EURUSD", "H1", 3)["open_time"].to_pylist() == [T0 + timedelta(hours=h) for h in (27, 28, 29)]
+    found = store.read(["GBPUSD"], "H1", T0 + timedelta(hours=5), T0 + timedelta(hours=7))
+    assert found["open_time"].to_pylist() == [T0 + timedelta(hours=5), T0 + timedelta(hours=6)]
+    assert found.schema == BAR_SCHEMA
+
+
+def test_the_same_bars_again_make_no_version(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    store.append(bars(0, 10))
+    again = store.append(bars(3, 5))
+    assert (again.added.num_rows, again.revised.num_rows, again.unchanged) == (0, 0, 5)
+    assert store.version() == 0
+
+
+def test_a_changed_bar_is_a_revision_and_the_old_one_stays(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    store.append(bars(0, 10))
+    second = store.append(bars(9, 1, close=1.2))
+    third = store.append(bars(9, 1, close=1.2, volume=6))
+    assert second.revised["revision"].to_pylist() == [1]
+    assert third.revised["revision"].to_pylist() == [2]
+    newest = store.tail("EURUSD", "H1", 1).to_pylist()[0]
+    assert (newest["close"], newest["tick_volume"], newest["revision"]) == (1.2, 6, 2)
+    assert store.read(as_of_version=0)["close"].to_pylist()[-1] == 1.1
+    assert store.counts() == {("EURUSD", "H1"): 10}
+    assert store.read().num_rows == 10
+
+
+def test_missing_volume_is_equal_to_missing_volume(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    without = bars(0, 3).set_column(8, BAR_SCHEMA.field("tick_volume"), pa.nulls(3, pa.int64()))
+    store.append(without)
+    assert store.append(without).unchanged == 3
+    assert store.append(bars(0, 3)).revised.num_rows == 3
+
+
+def test_another_process_writes_too(tmp_path: Path) -> None:
+    mine, theirs = BarStore(tmp_path / "bars"), BarStore(tmp_path / "bars")
+    mine.append(bars(0, 10))
+    theirs.append(bars(10, 5))
+    assert mine.last_close("EURUSD", "H1") == T0 + timedelta(hours=15)
+    appended = mine.append(bars(8, 10))
+    assert (appended.added.num_rows, appended.unchanged) == (3, 7)
+    assert theirs.counts() == {("EURUSD", "H1"): 18}
+
+
+def test_compact_keeps_everything(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    for hour in range(8):
+        store.append(bars(hour, 1))
+    before = content(store)
+    assert store.compact() == 1
+    assert content(store) == before
+    assert content(BarStore(tmp_path / "bars")) == before
+    assert store.append(bars(0, 9)).added.num_rows == 1
+    assert store.read(as_of_version=2).num_rows == 3
+
+
+def test_a_hole_longer_than_the_tails_reach(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    store.append(pa.concat_tables([bars(0, 10), bars(2000, 2)]))
+    assert store.tail("EURUSD", "H1", 5).num_rows == 5
+
+
+def test_quarantine_keeps_a_rejection_once(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    rejected = bars(0, 2).append_column(QUARANTINE_SCHEMA.field("reason"), pa.array(["price_jump", "off_grid"]))
+    assert store.quarantine(rejected) == 2
+    assert store.quarantine(rejected) == 0
+    assert store.quarantined()["reason"].to_pylist() == ["price_jump", "off_grid"]
+    assert store.version() == -1
+
+
+KEYS = [(symbol, frame, hour) for symbol in ("EURUSD", "USDJPY") for frame in ("H1", "M15") for hour in range(6)]
+
+
+def one(symbol: str, frame: str, hour: int) -> pa.Table:
+    return bars(hour, 1, symbol, Timeframe.parse(frame), close=1 + hour / 10)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_order_and_repetition_of_batches_do_not_matter(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Every bar comes at least once; each batch is any set of bars, the batches come in any order, some twice."""
+    order = data.draw(st.permutations(KEYS))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(KEYS) - 1), max_size=4)))
+    batches = [order[a:b] for a, b in zip([0, *cuts], [*cuts, len(KEYS)], strict=True)]
+    batches += [data.draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=8)) for _ in range(2)]
+    store = BarStore(tmp_path_factory.mktemp("store") / "bars")
+    added = sum(store.append(pa.concat_tables([one(*key) for key in batch])).added.num_rows for batch in batches)
+    assert added == len(KEYS)
+    found = [(row["symbol"], row["timeframe"], row["open_time"], row["revision"]) for row in store.read().to_pylist()]
+    step = {"H1": timedelta(hours=1), "M15": timedelta(minutes=15)}
+    assert found == sorted((s, f, T0 + h * step[f], 0) for s, f, h in KEYS)
