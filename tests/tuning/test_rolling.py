@@ -1,0 +1,49 @@
+"""Rolling sums: right, and the same bits wherever the series starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tuning.rolling import ewma, lagged, rolling_max, rolling_mean, rolling_min, rolling_sum
+
+X = np.random.default_rng(5).normal(size=700)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 24, 120, 480])
+def test_against_the_plain_definition(window: int):
+    views = np.lib.stride_tricks.sliding_window_view(X, window)
+    weights = 0.94 ** np.arange(window)[::-1]
+    expected = {
+        rolling_sum: views.sum(axis=1),
+        rolling_mean: views.mean(axis=1),
+        rolling_max: views.max(axis=1),
+        rolling_min: views.min(axis=1),
+        ewma: views @ weights / weights.sum(),
+    }
+    for function, values in expected.items():
+        made = function(X, 0.94, window) if function is ewma else function(X, window)
+        assert np.isnan(made[: window - 1]).all()
+        np.testing.assert_allclose(made[window - 1 :], values, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [3, 24, 120])
+def test_the_tail_has_the_bits_of_the_whole(window: int):
+    for start in (1, 50, 333):
+        np.testing.assert_array_equal(
+            rolling_sum(X[start:], window)[window - 1 :], rolling_sum(X, window)[start + window - 1 :]
+        )
+        np.testing.assert_array_equal(
+            ewma(X[start:], 0.94, window)[window - 1 :], ewma(X, 0.94, window)[start + window - 1 :]
+        )
+
+
+def test_a_missing_value_spoils_only_its_own_windows():
+    x = X.copy()
+    x[0] = np.nan
+    assert np.flatnonzero(np.isnan(rolling_sum(x, 24))).tolist() == list(range(24))
+
+
+def test_a_window_longer_than_the_series_is_all_missing():
+    assert np.isnan(rolling_sum(X[:5], 6)).all()
+    np.testing.assert_array_equal(lagged(X[:2], 5), [np.nan, np.nan])
