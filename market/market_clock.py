@@ -40,13 +40,12 @@ def add_open_time(moment: datetime, span: timedelta) -> datetime:
     """`moment` plus `span` of open market time: closed weekends are stepped over. `span` >= 0."""
     if not is_open(moment):
         moment = next_week_open(moment)
-    while True:
-        start = week_open(moment)
-        left = start + OPEN_WEEK - moment
-        if span < left:
-            return moment + span
-        span -= left
-        moment = next_week_open(moment)
+    start = week_open(moment)
+    left = start + OPEN_WEEK - moment
+    if span < left:
+        return moment + span
+    weeks, rest = divmod(span - left, OPEN_WEEK)
+    return week_open(start + (weeks + 1) * WEEK + timedelta(hours=36)) + rest  # a Tuesday, whatever DST did
 
 
 def open_time_between(start: datetime, end: datetime) -> timedelta:

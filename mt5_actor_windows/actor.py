@@ -52,6 +52,11 @@ class Mt5Actor:
             self._server = serve_in_thread(self, key, "127.0.0.1", self._settings.data_api_port)
         return int(self._server.port)
 
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+        self._session.close()
+
 
 def make_session(settings: Settings) -> Mt5Session:
     """Settings -> a session over the right terminal. Nothing is connected yet."""

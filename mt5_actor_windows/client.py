@@ -62,7 +62,7 @@ class HttpBarSource:
     def prices(self, symbols: Sequence[str]) -> list[dict[str, Any]]:
         if not symbols:
             return []
-        prices = self._get("/mt5/prices", {"symbols": ",".join(symbols)}).json()["prices"]
+        prices = self._json("/mt5/prices", {"symbols": ",".join(symbols)})["prices"]
         return [price | {"time": parse_utc(price["time"]) if price["time"] else None} for price in prices]
 
     def ticks(self, symbol: str, since: datetime, until: datetime | None = None, limit: int = 10_000) -> pa.Table:
@@ -72,7 +72,7 @@ class HttpBarSource:
     def health(self) -> dict[str, Any]:
         """As the actor says it; a host that cannot be reached is `connected: False` with the reason."""
         try:
-            found = self._get("/mt5/health", {}).json()
+            found = self._json("/mt5/health", {})
         except (NodeDown, NotConnected) as error:
             return {"connected": False, "reason": str(error)}
         return found | {"now": parse_utc(found["now"])}
@@ -84,13 +84,20 @@ class HttpBarSource:
         """Where a range ends: the market's own now, which in a replay is years from ours, is asked only for long ones."""
         if until is not None or since is None or abs(datetime.now(UTC) - since) < frame.delta * PIECE_BARS:
             return until
-        now: datetime = parse_utc(self._get("/mt5/health", {}).json()["now"])
+        now: datetime = parse_utc(self._json("/mt5/health", {})["now"])
         return now
 
     def _bars(self, path: str, since: datetime | None, until: datetime | None) -> pa.Table:
         return _arrow(self._get(path, {"from": _text(since), "to": _text(until)}, accept=ARROW).content).cast(
             BAR_SCHEMA
         )
+
+    def _json(self, path: str, given: dict[str, str | None]) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._get(path, given).json()
+        except ValueError:
+            raise NotConnected("The data API's answer is not JSON.", hint="Is another service on its port?") from None
+        return found
 
     def _get(self, path: str, given: dict[str, str | None], accept: str = "application/json") -> httpx.Response:
         parameters = {name: value for name, value in given.items() if value is not None}

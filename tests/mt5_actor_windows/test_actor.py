@@ -1,0 +1,57 @@
+"""The actor chooses its terminal by the settings; whatever it is, it offers the same reads."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from configs.settings import ensure_secrets, make_settings
+from market.errors import BadBars, ConfigError
+from market.market_clock import MarketClock
+from mt5_actor_windows.actor import Mt5Actor, make_session
+from mt5_actor_windows.client import HttpBarSource
+
+NOW = datetime(2019, 3, 14, 10, 30, tzinfo=UTC)
+
+
+def stopped(moment: datetime) -> dict[str, object]:
+    """A market clock that stands still."""
+    return MarketClock(time.time(), moment.timestamp(), 60.0, market_end=moment.timestamp()).to_dict()
+
+
+def test_simulated_market_and_its_http_twin(tmp_path: Path) -> None:
+    now = datetime(2022, 3, 16, 14, 37, tzinfo=UTC)
+    settings = make_settings(home=tmp_path, clock=stopped(now), symbols="EURUSD", data_api_port=0)
+    ensure_secrets(settings)
+    actor = Mt5Actor(settings)
+    assert actor.health()["market"] == "simulated"
+    assert actor.health()["simulated"] is True
+    bars = actor.closed_bars("EURUSD", "H1", now - timedelta(days=7))
+    port = actor.start_data_api()
+    assert actor.start_data_api() == port
+    twin = HttpBarSource(f"http://127.0.0.1:{port}", settings.secret("data_api_key").get_secret_value())
+    assert twin.closed_bars("EURUSD", "H1", now - timedelta(days=7))["close"].equals(bars["close"])
+    twin.close()
+    actor.close()
+
+
+def test_recorded_market(recorded_bars: Path) -> None:
+    settings = make_settings(market="recorded", bars_dir=recorded_bars, symbols="AUDUSD,EURUSD", clock=stopped(NOW))
+    actor = Mt5Actor(settings)
+    bars = actor.closed_bars("AUDUSD", "H1", NOW - timedelta(days=2))
+    assert bars["close_time"].to_pylist()[-1] == datetime(2019, 3, 14, 10, tzinfo=UTC)
+    assert actor.closed_bars("EURUSD", "H1", NOW - timedelta(days=2)).num_rows == 0, "its recording ended in 2018"
+    assert actor.health()["simulated"] is False
+
+
+def test_what_cannot_be_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadBars, match="does not exist"):
+        make_session(make_settings(market="recorded", bars_dir=tmp_path / "no"))
+    with pytest.raises(ConfigError, match="no terminal"):
+        make_session(make_settings(market="http", data_api_url="http://host:8001", speed=1.0))
+    monkeypatch.setenv("MT5_LOGIN", "me")
+    with pytest.raises(ConfigError, match="MT5_LOGIN"):
+        make_session(make_settings(market="mt5", speed=1.0))
