@@ -162,18 +162,25 @@ def gate_card(gate: GateResult, floor: GateResult) -> dict[str, Any]:
 
 
 def make_report(
-    oof: OutOfFold, gate: GateResult, timeframe: Timeframe, preset: Preset, data: Data, seconds: float
+    oof: OutOfFold,
+    gate: GateResult,
+    floor: GateResult,
+    timeframe: Timeframe,
+    preset: Preset,
+    data: Data,
+    seconds: float,
 ) -> dict[str, Any]:
     """As `evaluate` writes it, and the recipe that tells a refit from a new kind of model."""
     bars = {
         s: {"rows": t.num_rows, "from": _edge(t, "open_time", 0), "to": _edge(t, "close_time", -1)}
         for s, t in data.bars.items()
     }
-    report = judged_report(oof, gate, timeframe, preset) | {
+    report = judged_report(oof, gate if gate.targets else floor, timeframe, preset) | {
         "bars": bars,
         "excluded": data.excluded,
         "data_version": data.version,
         "recipe": recipe(preset),
+        "serves": served_families(gate, floor),
         "wall_seconds": round(seconds, 1),
     }
     return finite(jsonable(report))

@@ -12,7 +12,6 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,11 @@ from tuning.leak_battery import leak_battery
 from tuning.out_of_fold import OutOfFold
 from tuning.presets import Preset, load_preset
 from tuning.progress import Progress
-from tuning.promotion import GateResult, judge
+from tuning.promotion import GateResult, judge, judge_floor
+from tuning.report_words import summary_lines
 from tuning.shared_panel import shared_panel
 from tuning.significance import bandwidth
+from tuning.skill_cards import served_families
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,11 +100,13 @@ def evaluate(
         extra = {"run_units": run_units} if run_units else {}
         oof = cross_validate(bars, timeframe, preset, on_progress=progress, **extra)
     leaks = leak_battery(bars, timeframe, preset)
-    gate = judge(oof, leak_tests={r.name: r.passed for r in leaks})
+    passed = {r.name: r.passed for r in leaks}
+    gate, floor = judge(oof, leak_tests=passed), judge_floor(oof, passed)
     report = {
         "bars": {r.symbol: _describe(r, bars.get(r.symbol)) for r in recorded if r.symbol in bars},
         "excluded": excluded,
         **judged_report(oof, gate, timeframe, preset),
+        "serves": served_families(gate, floor),
         "leak_tests": {r.name: {"passed": r.passed, "value": r.value, "limit": r.limit} for r in leaks},
         "made_at": iso_utc(datetime.now(UTC).replace(microsecond=0)),
         "wall_seconds": round(time.time() - started, 1),
@@ -203,54 +206,6 @@ def _peak_rss_mb(workers: int) -> float:
     """Upper bound: this process's peak plus the largest child's peak for each worker."""
     own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return (own + (workers if workers > 1 else 0) * child) / 1024.0
-
-
-def verdict(report: Mapping[str, Any]) -> list[str]:
-    """What was found, in plain words, one sentence a kind of forecast."""
-    targets = report["targets"]
-    lines = []
-    for kind, name in (("rv", "volatility"), ("r", "return intervals"), ("sign", "direction")):
-        found = {t: v for t, v in targets.items() if t.rstrip("0123456789") == kind}
-        if not found:
-            continue
-        passed = [t for t, v in found.items() if v["promoted"]]
-        if passed:
-            lines.append(
-                f"Skill in {name}: "
-                + ", ".join(f"{t} {_share(found[t]['skill'])} over {found[t]['baseline']}" for t in passed)
-                + "."
-            )
-        elif kind == "sign":
-            lines.append("No edge found in direction: the odds shown are the base rate.")
-        else:
-            lines.append(f"No skill in {name} beyond the econometric baselines, which keep serving.")
-    if not any(v["promoted"] for v in targets.values()):
-        lines.insert(0, "Nothing was promoted.")
-    return lines
-
-
-def _share(value: float | None) -> str:
-    return "?" if value is None else f"{value:+.1%}"
-
-
-def summary_lines(report: Mapping[str, Any]) -> list[str]:
-    """The verdict and one table row per target, for a terminal or a job's log."""
-    lines = [
-        *verdict(report),
-        "",
-        f"{'target':8} {'metric':9} {'loss':>11} {'baseline':>18} {'its loss':>11} {'skill':>8} {'t':>6}  promoted",
-    ]
-    for name, v in report["targets"].items():
-        loss, limit, t = (_number(v[key]) for key in ("loss", "baseline_loss", "t"))
-        lines.append(
-            f"{name:8} {v['metric']:9} {loss:>11} {v['baseline']:>18} {limit:>11} {_share(v['skill']):>8} "
-            f"{t[:6]:>6}  {'yes' if v['promoted'] else 'no'}"
-        )
-    return [*lines, "", *(v["why"] for v in report["targets"].values())]
-
-
-def _number(value: float | None) -> str:
-    return "?" if value is None else f"{value:.5g}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     <path>/models/<id>/              a bundle, never changed once it is here
     <path>/champions/H1.json         the champion's id, since when and why; renamed into place
     <path>/champions/H1.history.jsonl   one line per promotion or rollback, appended before the pointer moves
+    <path>/champions/H1.runs.jsonl      one line per training run, with the reason when the champion stayed
 
 Safe for several processes: changes hold a file lock, readers see the old pointer or the new one. Knows nothing about
 how models are judged.
@@ -123,16 +124,17 @@ class Registry:
 
     def champion_history(self, timeframe: str) -> History:
         """Promotions and rollbacks, oldest first: {"at", "action", "id", "before", "why"}."""
-        file = self._champions / f"{Timeframe.parse(timeframe).value}.history.jsonl"
-        if not file.is_file():
-            return []
-        entries = []
-        for line in file.read_text().splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:  # a line cut short by a crash; the pointer had not moved yet
-                continue
-        return entries
+        return _read_lines(self._champions / f"{Timeframe.parse(timeframe).value}.history.jsonl")
+
+    def record_run(self, timeframe: str, record: dict[str, Any]) -> None:
+        """Keep how a training run ended, whether or not it made a champion: {"preset", "promoted", "why", ...}."""
+        with self._lock():
+            self._champions.mkdir(parents=True, exist_ok=True)
+            _append_line(self._champions / f"{Timeframe.parse(timeframe).value}.runs.jsonl", {"at": _now()} | record)
+
+    def runs(self, timeframe: str) -> History:
+        """Training runs as recorded, oldest first; each has "at", UTC."""
+        return _read_lines(self._champions / f"{Timeframe.parse(timeframe).value}.runs.jsonl")
 
     def _succession(self, timeframe: str) -> Ids:
         """Champions by promotion, with those undone by a rollback taken away again."""
@@ -150,13 +152,10 @@ class Registry:
 
     def _replace(self, timeframe: str, model_id: str, action: str, why: str) -> None:
         self._champions.mkdir(parents=True, exist_ok=True)
-        now = iso_utc(datetime.now(UTC).replace(microsecond=0))
+        now = _now()
         before = (self.champion_pointer_or_none(timeframe) or {}).get("id")
         entry = {"at": now, "action": action, "id": model_id, "before": before, "why": why}
-        with open(self._champions / f"{timeframe}.history.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _append_line(self._champions / f"{timeframe}.history.jsonl", entry)
         write_json(self._pointer(timeframe), {"id": model_id, "since": now, "why": why})
 
     def champion_pointer_or_none(self, timeframe: str) -> dict[str, Any] | None:
@@ -178,3 +177,27 @@ class Registry:
                 yield
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _now() -> str | None:
+    return iso_utc(datetime.now(UTC).replace(microsecond=0))
+
+
+def _append_line(path: Path, entry: dict[str, Any]) -> None:
+    cut_short = path.is_file() and not path.read_bytes().endswith(b"\n")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(("\n" if cut_short else "") + json.dumps(entry, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_lines(path: Path) -> History:
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text().splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:  # a line cut short by a crash; a champion's pointer had not moved yet
+            continue
+    return entries

@@ -28,13 +28,14 @@ from market.timeframes import Timeframe
 from tuning.candidate import Data, build, champion_losses, make_report, read_data, recipe
 from tuning.cross_validate import RunUnits, cross_validate, in_process
 from tuning.distributed import cluster, process_pool, run_units_on_ray
-from tuning.evaluate import finite, summary_lines
+from tuning.evaluate import finite
 from tuning.leak_battery import leak_battery
 from tuning.model_version import ModelVersion
 from tuning.presets import Preset, load_preset
 from tuning.progress import Progress
 from tuning.promotion import GateResult, judge, judge_floor
 from tuning.registry import Registry
+from tuning.report_words import summary_lines
 
 # An econometric champion is refitted, ungated, once its bars are this much older than what there is now.
 REFIT_AFTER = timedelta(days=7)
@@ -60,6 +61,15 @@ class Outcome:
         chosen = {k: self.report[k] for k in ("targets", "family_cpu_seconds", "protocol") if k in self.report}
         fields = {"timeframe": self.timeframe, "promoted": self.promoted, "why": self.why, "champion": self.champion}
         return finite(jsonable(fields | {"model": model} | chosen))
+
+    def record(self, preset: Preset) -> dict[str, Any]:
+        """What is kept of every run: enough to say why the champion stayed."""
+        verdicts = {
+            target: {key: v[key] for key in ("promoted", "skill", "t", "baseline", "why")}
+            for target, v in self.report.get("targets", {}).items()
+        }
+        known = {"preset": preset.name, "promoted": self.promoted, "why": self.why, "champion": self.champion}
+        return known | {"data_version": self.report.get("data_version"), "targets": verdicts}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,7 +146,9 @@ def retrain(
             return _run(settings, registry, timeframe, preset, symbols, run_units, progress, deadline)
         except BudgetSpent as error:
             champion = registry.champion(timeframe.value)
-            return Outcome(timeframe.value, False, error.message, champion.id if champion else None, None, {})
+            outcome = Outcome(timeframe.value, False, error.message, champion.id if champion else None, None, {})
+            registry.record_run(timeframe.value, outcome.record(preset))
+            return outcome
 
 
 def _run(
@@ -160,13 +172,18 @@ def _run(
     floor = judge_floor(oof, leaks)
     _guarded(progress, deadline)("final fit", 0, 1)
     refit = not gate.promoted and needs_refit(champion, data)
-    report = make_report(oof, gate, timeframe, preset, data, time.monotonic() - started)
+    report = make_report(oof, gate, floor, timeframe, preset, data, time.monotonic() - started)
     if not gate.promoted and not refit:
-        return Outcome(timeframe.value, False, gate.why, champion.id if champion else None, None, report)
-    model = build(registry, data, timeframe, preset, oof, gate, floor, run_units, report)
-    why = gate.why if gate.promoted else f"The econometric champion, refitted on newer bars. {gate.why}"
-    registry.promote(model.id, why)
-    return Outcome(timeframe.value, gate.promoted, why, model.id, model, report)
+        outcome = Outcome(timeframe.value, False, gate.why, champion.id if champion else None, None, report)
+    else:
+        model = build(
+            registry, data, timeframe, preset, oof, gate if gate.promoted else NOBODY, floor, run_units, report
+        )
+        why = gate.why if gate.promoted else f"The econometric champion, refitted on newer bars. {gate.why}"
+        registry.promote(model.id, why)
+        outcome = Outcome(timeframe.value, gate.promoted, why, model.id, model, report)
+    registry.record_run(timeframe.value, outcome.record(preset))
+    return outcome
 
 
 def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> ModelVersion:
@@ -181,7 +198,7 @@ def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> Mode
     oof = cross_validate(data.bars, timeframe, preset)
     leaks = {r.name: r.passed for r in leak_battery(data.bars, timeframe, preset)}
     floor = judge_floor(oof, leaks)
-    report = make_report(oof, floor, timeframe, preset, data, time.monotonic() - started)
+    report = make_report(oof, NOBODY, floor, timeframe, preset, data, time.monotonic() - started)
     model = build(registry, data, timeframe, preset, oof, NOBODY, floor, in_process, report)
     if registry.champion_pointer_or_none(timeframe.value) is None:
         registry.promote(model.id, "The econometric baseline: the first champion, until a challenger passes the gate.")

@@ -152,3 +152,13 @@ def test_two_processes_promote_at_once(registry, three):
     history = registry.champion_history("H1")
     assert history[-1]["id"] == registry.champion("H1").id
     assert all(entry["before"] == earlier["id"] for earlier, entry in itertools.pairwise(history))
+
+
+def test_runs_are_kept_with_their_reason(registry):
+    assert registry.runs("H1") == []
+    registry.record_run("H1", {"promoted": False, "why": "not better"})
+    with open(registry.root / "champions" / "H1.runs.jsonl", "a") as file:
+        file.write('{"promoted": tr')
+    registry.record_run("H1", {"promoted": True, "why": "better"})
+    assert [run["why"] for run in registry.runs("H1")] == ["not better", "better"]
+    assert registry.runs("H1")[0]["at"].endswith("Z")
