@@ -22,6 +22,7 @@ from tuning.model_version import ModelVersion
 
 SPOOL_LIMIT = 20_000  # forecasts kept in memory while the ledger cannot be written
 RETRY_SECONDS = 15.0  # wall seconds before a refused champion is tried again
+UNREACHED_SECONDS = 1.0  # the same for a predictor that did not answer: it may just be starting
 UPDATES_KEPT = 64
 
 Tail = Callable[[str, str, int], pa.Table]
@@ -149,13 +150,14 @@ class Forecaster:
 
     def _take_over(self, timeframe: str, model_id: str) -> None:
         """Switch only after the predictor has loaded, verified and probed the model; otherwise the old one stays."""
+        version, pause = None, RETRY_SECONDS
         try:
             answer = self._warm(model_id)
             version = self._registry.get(model_id) if answer.get("ok") else None
         except Exception as error:  # the predictor is another process: anything can come back
-            answer, version = {"reason": _words(error)}, None
+            answer, pause = {"reason": _words(error)}, UNREACHED_SECONDS
         if version is None:
-            self._retry_at[model_id] = self._wall() + timedelta(seconds=RETRY_SECONDS)
+            self._retry_at[model_id] = self._wall() + timedelta(seconds=pause)
             old = self._serving.get(timeframe)
             stays = f"; {old.version.id} stays" if old else ""
             return self._note(f"champion {timeframe}", f"{model_id} could not be loaded: {answer.get('reason')}{stays}")

@@ -149,10 +149,12 @@ def get_forecast(settings: Settings, symbol: str, timeframe: str | None) -> dict
 
 
 def forecast_words(answer: dict[str, Any]) -> str:
-    lines = []
+    from market.symbols import symbol as parse_symbol
+
+    lines, digits = [], parse_symbol(answer["symbol"]).digits
     for horizon in answer["horizons"]:
         quantiles = {float(k): v for k, v in (horizon.get("price_quantiles") or {}).items()}
-        span = f"{quantiles[0.1]:.5g} .. {quantiles[0.9]:.5g}" if {0.1, 0.9} <= set(quantiles) else "-"
+        span = f"{quantiles[0.1]:.{digits}f} .. {quantiles[0.9]:.{digits}f}" if {0.1, 0.9} <= set(quantiles) else "-"
         volatility = horizon.get("volatility")
         p_up = horizon.get("p_up")
         lines.append(

@@ -25,6 +25,8 @@ def dashboard_url(settings: Settings) -> str:
 def job_client(settings: Settings) -> Iterator[Any]:
     """A JobSubmissionClient that shows the token; NotRunning or WrongToken instead of Ray's tracebacks."""
     os.environ |= auth_environment(settings)
+    os.environ["RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES"] = ""  # EXCLUDES says it all, without Ray's two warnings
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
@@ -33,21 +35,19 @@ def job_client(settings: Settings) -> Iterator[Any]:
         raise NotRunning(
             f"No Ray dashboard answers at {dashboard_url(settings)}.", hint="Start the cluster with `lstmc up`."
         ) from None
+    except AuthenticationError:
+        raise WrongToken(
+            "The cluster refused our token.",
+            hint="RAY_AUTH_TOKEN must be the content of <home>/secrets/ray_token of the running cluster.",
+        ) from None
     except RuntimeError as error:
         raise _plain(error) from None
 
 
 def _plain(error: RuntimeError) -> ClusterError:
-    text = str(error)
-    if "401" in text or "403" in text or "authenti" in text.lower() or "token" in text.lower():
-        return WrongToken(
-            "The cluster refused our token.",
-            hint="RAY_AUTH_TOKEN must be the content of <home>/secrets/ray_token of the running cluster.",
-        )
-    lines = [line for line in text.splitlines() if line.strip()]
-    return ClusterError(
-        f"The job could not be handled: {lines[-1] if lines else type(error).__name__}", hint="See `lstmc status`."
-    )
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    what = lines[-1] if lines else type(error).__name__
+    return ClusterError(f"The job could not be handled: {what}", hint="See `lstmc status`.")
 
 
 def training_entrypoint(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.forecaster import RETRY_SECONDS, Forecaster
+from actors.forecaster import RETRY_SECONDS, UNREACHED_SECONDS, Forecaster
 from actors.prediction_ledger import PredictionLedger
 from configs.settings import Settings, make_settings
 from market.bars import bars_from_columns
@@ -204,6 +204,19 @@ def test_a_champion_that_does_not_load_leaves_the_old_one_in_charge(world: World
     world.warm_answer = {"ok": True, "bars_needed": NEEDED}
     forecaster.step()
     assert forecaster.status()["champion"] == {"H1": "h1-b"}
+
+
+def test_a_predictor_that_is_still_starting_is_asked_again_soon(world: World) -> None:
+    def unreachable(_: str) -> dict[str, Any]:
+        world.warmed.append("unreachable")
+        raise ConnectionError("no replica yet")
+
+    forecaster = world.forecaster(warm=lambda m: unreachable(m) if len(world.warmed) < 1 else world.warm(m))
+    forecaster.step()
+    assert "no replica yet" in forecaster.status()["problems"]["champion H1"]
+    world.wall += timedelta(seconds=UNREACHED_SECONDS)
+    forecaster.step()
+    assert len(forecaster.snapshot().forecasts) == 2
 
 
 def test_a_silent_predictor_keeps_the_bars_due(world: World) -> None:
