@@ -62,7 +62,7 @@ def feature_names(timeframe: Timeframe) -> tuple[str, ...]:
 
 def _windows(timeframe: Timeframe) -> tuple[int, int, int, int]:
     short, day, week, month = components(timeframe)
-    return max(short, 3), max(day, 6), max(week, 12), month
+    return max(short, 3), max(day, 8), max(week, 12), month
 
 
 def make_features(series: Series, timeframe: Timeframe) -> np.ndarray:

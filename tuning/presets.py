@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,10 @@ def load_preset(name: str, path: Path = MODELS_YAML) -> Preset:
     if not isinstance(known, dict) or name not in known:
         names = ", ".join(known) if isinstance(known, dict) else "none"
         raise ConfigError(f"There is no preset {name!r}.", hint=f"Use one of: {names}.")
-    given = dict(known[name] or {})
-    _only_known(given, Preset, name, besides={"name"})
+    given = _checked(known[name] or {}, Preset, name, without={"name"})
     for key, kind in (("boosting", Boosting), ("nets", Nets)):
         if key in given:
-            _only_known(given[key], kind, f"{name}.{key}")
-            given[key] = kind(**given[key])
+            given[key] = kind(**_checked(given[key], kind, f"{name}.{key}"))
     families = tuple(given.pop("families", ()))
     strange = [family for family in families if family not in LEARNERS]
     if strange:
@@ -90,13 +89,18 @@ def load_preset(name: str, path: Path = MODELS_YAML) -> Preset:
     return Preset(name=name, families=families, **given)
 
 
-def _only_known(given: Any, kind: type, where: str, besides: set[str] | frozenset[str] = frozenset()) -> None:
+def _checked(given: Any, kind: type, where: str, without: Collection[str] = ()) -> dict[str, Any]:
+    """`given` as keyword arguments of `kind`; ConfigError names an unknown key or a value that is no number."""
     if not isinstance(given, dict):
         raise ConfigError(f"configs/models.yaml: {where} must hold keys and values.", hint="Compare the other presets.")
-    allowed = {f.name for f in fields(kind)} - besides
-    for key in given:
+    allowed = {f.name: str(f.type) for f in fields(kind) if f.name not in without}
+    for key, value in given.items():
         if key not in allowed:
+            known = ", ".join(sorted(allowed))
+            raise ConfigError(f"configs/models.yaml: {where} has the unknown key {key!r}.", hint=f"Known: {known}.")
+        number = {"int": int, "int | None": int, "float": int | float}.get(allowed[key])
+        if number is not None and (not isinstance(value, number) or isinstance(value, bool) or value < 0):
             raise ConfigError(
-                f"configs/models.yaml: {where} has the unknown key {key!r}.",
-                hint=f"Known: {', '.join(sorted(allowed))}.",
+                f"configs/models.yaml: {where}.{key} cannot be {value!r}.", hint="Give a number, 0 or more."
             )
+    return dict(given)

@@ -1,0 +1,192 @@
+"""Cross-validation end to end on small made-up markets, and the protocol's figures on recorded bars."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from market.bar_files import read_bar_folder
+from market.bars import bars_from_columns
+from market.errors import NotEnoughBars
+from market.timeframes import Timeframe
+from tuning.cross_validate import cross_validate
+from tuning.features import lookback
+from tuning.learners.baseline import BASELINES
+from tuning.panel import make_panel, recent
+from tuning.presets import Boosting, Nets, Preset, load_preset
+from tuning.stack_folds import known_before
+
+H1 = Timeframe.H1
+SMALL = Preset(
+    "small",
+    families=("lightgbm", "gru"),
+    max_train_bars=2000,
+    boosting=Boosting(trees=8, leaves=4, min_rows_in_leaf=50),
+    nets=Nets(hidden=4, steps=6, warm_up=16, body=32, batch=8),
+)
+
+
+@pytest.fixture(scope="module")
+def out(two_symbols):
+    return cross_validate(two_symbols, H1, SMALL)
+
+
+def test_rows_are_sorted_labelled_and_in_every_fold(out):
+    assert out.symbols == ("EURUSD", "GBPUSD")
+    assert sorted(set(out.fold.tolist())) == [-1, 0, 1, 2, 3, 4]
+    order = np.lexsort((out.symbol, out.time))
+    assert (order == np.arange(len(out))).all()
+    for h in out.horizons:
+        assert np.isfinite(out.rv[h]).all()
+        assert np.isfinite(out.ret[h]).all()
+
+
+@pytest.mark.parametrize("family", [*BASELINES, "stack"])
+def test_baselines_and_stack_forecast_every_row(out, family: str):
+    for h in out.horizons:
+        assert np.isfinite(out.families[family].log_rv[h]).all()
+
+
+def test_learners_forecast_what_they_have_a_view_on(out):
+    for family in SMALL.families:
+        made = out.families[family]
+        assert set(made.log_rv) == {24}
+        assert set(made.p_up) == {1, 24}
+        for values in (*made.log_rv.values(), *made.p_up.values()):
+            assert np.isfinite(values).all()
+            assert values.std() > 0
+        assert out.cpu_seconds[family] > 0
+
+
+def test_quantiles_ascend_and_cover(out):
+    for name in ("unconditional", "har_how", "stack"):
+        for h in out.horizons:
+            q = out.quantiles[name][h]
+            assert (np.diff(q, axis=1) >= 0).all()
+            inside = (out.ret[h] >= q[:, 1]) & (out.ret[h] <= q[:, 5])
+            assert 0.7 < inside.mean() < 0.9
+
+
+def test_the_first_fold_of_the_direction_stack_is_the_base_rate(out):
+    first = out.fold == 0
+    for h in out.horizons:
+        np.testing.assert_array_equal(out.families["stack"].p_up[h][first], out.base_rate[h][first])
+
+
+def test_weights_are_non_negative_and_sum_to_one(out):
+    assert {"rv1", "rv24", "sign1", "sign24"} <= set(out.stack_weights)
+    for weights in out.stack_weights.values():
+        assert min(weights.values()) > 0
+        assert sum(weights.values()) == pytest.approx(1.0)
+
+
+def test_evidence_for_a_fold_ends_before_it_begins(out):
+    label_end = out.time + np.timedelta64(24 * 3600_000_000, "us")
+    for fold in (1, 4, -1):
+        known = known_before(out, label_end, fold)
+        first = out.time[out.fold == fold].min()
+        assert known.any()
+        assert (label_end[known] < first).all()
+        assert (out.fold[known] >= 0).all()
+
+
+def test_the_same_bars_give_the_same_forecasts_in_any_order(two_symbols, out):
+    again = cross_validate(dict(reversed(two_symbols.items())), H1, SMALL)
+    for family, made in out.families.items():
+        for h, values in (made.log_rv | {-h: p for h, p in made.p_up.items()}).items():
+            other = again.families[family].log_rv[h] if h > 0 else again.families[family].p_up[-h]
+            np.testing.assert_array_equal(values, other)
+
+
+def test_forecasts_do_not_change_when_later_bars_arrive(two_symbols):
+    """The last days turn wild; nothing forecast before them, or scaled or weighted by them, may move."""
+    econometric = replace(SMALL, families=(), lockbox_days=0)
+    whole = cross_validate(two_symbols, H1, econometric)
+    changed = {}
+    for symbol, table in two_symbols.items():
+        late = np.arange(table.num_rows) >= table.num_rows - 120  # the last days become wild
+        for name in ("open", "high", "low", "close"):
+            place = table.schema.get_field_index(name)
+            factor = np.where(late, 1.0 + 0.1 * (np.arange(table.num_rows) % 2), 1.0)
+            table = table.set_column(place, table.schema.field(place), pa.array(table[name].to_numpy() * factor))
+        changed[symbol] = table
+    moved = cross_validate(changed, H1, econometric)
+    before = whole.time < two_symbols["EURUSD"]["close_time"][-150].as_py().replace(tzinfo=None)
+    np.testing.assert_array_equal(whole.time, moved.time)
+    for family in ("har_how", "har_range", "stack"):
+        for h in whole.horizons:
+            first, second = (one.families[family].log_rv[h][before] for one in (whole, moved))
+            np.testing.assert_array_equal(first, second)
+            q_first, q_second = (one.quantiles["stack"][h][before] for one in (whole, moved))
+            np.testing.assert_array_equal(q_first, q_second)
+    assert not np.array_equal(whole.families["har_how"].log_rv[24], moved.families["har_how"].log_rv[24])
+
+
+def test_units_go_where_they_are_sent_and_progress_counts_them(two_symbols, out):
+    seen, told = [], []
+
+    def run_units(function, arguments):
+        seen.extend(argument[0] for argument in arguments)
+        return [function(*argument) for argument in arguments]
+
+    cross_validate(two_symbols, H1, SMALL, run_units=run_units, on_progress=lambda *told_now: told.append(told_now))
+    assert seen == ["lightgbm", "gru"] * 6
+    done = [step for _, step, _ in told]
+    assert done == sorted(done)
+    assert told[-1][1] == told[-1][2] == 6 * 3
+
+
+def test_a_symbol_with_a_short_history_is_left_out_where_it_cannot_be_fitted(two_symbols):
+    bars = dict(two_symbols) | {"USDJPY": _renamed(two_symbols["GBPUSD"].slice(3200 - 700), "USDJPY")}
+    out = cross_validate(bars, H1, replace(SMALL, families=()))
+    short = out.symbol == out.symbols.index("USDJPY")
+    assert 0 not in out.fold[short]
+    assert np.isfinite(out.families["stack"].log_rv[24]).all()
+
+
+def _renamed(table: pa.Table, symbol: str) -> pa.Table:
+    names = ("open", "high", "low", "close")
+    prices = (table[name].to_numpy() for name in names)
+    opened = table["open_time"].cast(pa.int64()).to_numpy().astype("datetime64[us]")
+    return bars_from_columns(symbol, H1, opened, *prices, received_at=table["received_at"][0].as_py())
+
+
+def test_too_short_a_history_says_what_is_needed(make_bars):
+    with pytest.raises(NotEnoughBars, match="1200 bars are too few for 5 walk-forward folds; about"):
+        cross_validate(make_bars(("EURUSD",), 1200), H1, SMALL)
+
+
+def test_bars_no_fold_can_reach_are_dropped_and_change_nothing(make_bars):
+    bars = make_bars(("EURUSD",), 3600)
+    rolling = replace(SMALL, families=(), max_train_bars=700, test_days=40, lockbox_days=20)
+    assert recent(bars, rolling.scheme(24), lookback(H1))["EURUSD"].num_rows < 3000
+    whole = cross_validate(bars, H1, rolling)
+    tail = cross_validate({"EURUSD": bars["EURUSD"].slice(500)}, H1, rolling)
+    np.testing.assert_array_equal(whole.families["stack"].log_rv[24], tail.families["stack"].log_rv[24])
+
+
+def test_pooled_rows_are_the_symbols_own_rows(two_symbols):
+    panel = make_panel(two_symbols, H1, H1.horizons, lookback(H1))
+    rows = np.array([10, 3199, 3200, 3215])
+    assert panel.own_rows(rows, 0).tolist() == [10, 3199]
+    assert panel.own_rows(rows, 1).tolist() == [0, 15]
+
+
+def test_protocol_figures_on_recorded_bars(recorded_bars):
+    """HAR + hour-of-week beats HAR beats naive, the stack beats them all, and quantiles cover. Two symbols, last year."""
+    received = datetime(2024, 1, 1, tzinfo=UTC)
+    read = read_bar_folder(recorded_bars, timeframe="H1", symbols=("GBPUSD", "USDCAD"), received_at=received)
+    out = cross_validate({one.symbol: one.bars for one in read}, H1, load_preset("econometric"))
+    loss = {}
+    for family in ("stack", "har_how", "har", "unconditional"):
+        ratio = out.rv[24] * np.exp(-out.families[family].log_rv[24])
+        loss[family] = float(np.mean(ratio - np.log(ratio) - 1))
+    assert loss["stack"] < loss["har_how"] < loss["har"] < loss["unconditional"]
+    assert loss["stack"] < 0.30
+    q, r = out.quantiles["stack"][24], out.ret[24]
+    assert abs(((r >= q[:, 1]) & (r <= q[:, 5])).mean() - 0.80) < 0.04
+    assert abs(((r >= q[:, 0]) & (r <= q[:, 6])).mean() - 0.90) < 0.04
