@@ -174,7 +174,7 @@ def make_api(
     _add_background(app, question, guard(verifier, limiter, "read"), lookups)
     _add_status(app, question, clock, guard(verifier, limiter, "read"))
     _add_stream(app, board, guard(verifier, limiter, "read"), heartbeat_seconds)
-    add_page(app)
+    add_page(app, settings.market)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

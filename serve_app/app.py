@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from configs.settings import Settings, load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import Lookups, make_api
-from serve_app.board import Board
+from serve_app.board import board_for
 from serve_app.follower import Follower
 from serve_app.predictor import Predictor, bundle_loader
 from serve_app.rate_limit import RateLimiter
@@ -35,8 +35,7 @@ class Api:
     async def __init__(self, home: str, predictor: DeploymentHandle) -> None:  # type: ignore[misc]
         self._predictor = predictor  # binds both deployments into one application
         self._settings = load_settings(home)
-        clock = self._settings.market_clock
-        self._board = Board(clock.now, self._settings.speed, self._settings.board_bars)
+        self._board = board_for(self._settings)
         self._follower = Follower(self._board, _pull)
         await self._follower.catch_up()
         self._following = asyncio.create_task(self._follower.forever())

@@ -16,8 +16,10 @@ from typing import Any
 
 import orjson
 
+from configs.settings import Settings
 from market.forecasts import BoardUpdate, iso_utc, parse_utc
 from market.market_clock import add_open_time
+from market.symbols import CATALOGUE
 from market.timeframes import Timeframe
 from serve_app.plain_words import skill_sentence
 from serve_app.stream import Event, Subscription
@@ -61,13 +63,15 @@ def stale_after(as_of: datetime, timeframe: Timeframe, grace: timedelta) -> date
 
 @dataclass
 class Board:
-    """Holds the newest `BoardUpdate` and renders it once per change.
+    """Holds the newest `BoardUpdate` and renders it once per change. `symbols` and `timeframes` are those served.
 
     `now` is the market's clock, `wall` the wall's (epoch seconds); `speed` is market seconds per wall second. A stale
     flag is judged at every answer, so it can never be older than the answer itself.
     """
 
     now: Callable[[], datetime]
+    symbols: tuple[str, ...] = ()
+    timeframes: tuple[str, ...] = ()
     speed: float = 1.0
     bars_kept: int = 240
     wall: Callable[[], float] = time.time
@@ -308,9 +312,19 @@ class Board:
             "forecasts": {key: self.forecast_fields(key) for key in keys},
             "bars": bars,
             "bar_columns": BAR_COLUMNS,
+            "symbols": self.symbols,
+            "timeframes": self.timeframes,
+            "digits": {code: CATALOGUE[code].digits for code in self.symbols},
             "skill": {timeframe: self.skill_cards(timeframe) for timeframe in self.update.skill},
             "models": self.update.models,
             "status": self.update.status,
         }
         signals = {key: self.signal_fields(key) for key in keys if key in self.update.signals}
         return Event.encode(f"{self.instance}-{number}", number, kind, said, signals)
+
+
+def board_for(settings: Settings, now: Callable[[], datetime] | None = None) -> Board:
+    """An empty board for one installation, on its market clock unless `now` is given."""
+    return Board(
+        now or settings.market_clock.now, settings.symbols, settings.timeframes, settings.speed, settings.board_bars
+    )

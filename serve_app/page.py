@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -27,6 +28,10 @@ MEDIA_TYPES = {
 }
 ONE_YEAR = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"
+BANNERS = {
+    "simulated": ("SIMULATED MARKET", "Prices are made up by a seeded model. Nothing here is real."),
+    "recorded": ("RECORDED MARKET", "Prices of the past, replayed. Nothing here is happening now."),
+}
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,37 @@ def static_files() -> dict[str, StaticFile]:
     return files
 
 
-def add_page(app: FastAPI) -> None:
+def map_sheet_id(plotly: bytes) -> str:
+    """The id of the style sheet that Plotly's script makes for maps, unless an element has that id already.
+
+    We draw no maps, and our policy forbids sheets made by scripts: the page holds an empty element with this id.
+    """
+    found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', plotly)
+    return found.group(1).decode() if found else "no-map-sheet"
+
+
+def page_html(template: str, market: str, plotly_name: str, map_sheet: str) -> bytes:
+    """The page with what must stand there before any script has run: which market this is."""
+    banner, detail = BANNERS.get(market, ("", ""))
+    filled = {
+        "market": market,
+        "plotly": plotly_name,
+        "map_sheet": map_sheet,
+        "banner": banner,
+        "banner_detail": detail,
+    }
+    for name, value in filled.items():
+        template = template.replace("{{" + name + "}}", value)
+    return template.encode()
+
+
+def add_page(app: FastAPI, market: str) -> None:
     files = static_files()
     plotly_name = next(name for name in files if name.startswith("plotly-"))
+    html = page_html(files["index.html"].plain.decode(), market, plotly_name, map_sheet_id(files[plotly_name].plain))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        html = files["index.html"].plain.replace(b"{{plotly}}", plotly_name.encode())
         return Response(html, 200, {"Cache-Control": ASK_AGAIN}, MEDIA_TYPES[".html"])
 
     @app.get("/static/{name}", include_in_schema=False)

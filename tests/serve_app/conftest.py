@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from configs.settings import Settings
 from serve_app.api import Lookups, make_api
 from serve_app.auth import issue_token
-from serve_app.board import Board
+from serve_app.board import Board, board_for
 from serve_app.rate_limit import RateLimiter
 from tests.serve_app.made_board import MadeMarket, SetClock, make_test_settings
 
@@ -69,7 +69,7 @@ def make_desk(tmp_path: Path) -> Any:
         settings = make_test_settings(tmp_path / "home", **given)
         clock = SetClock()
         past: list[dict[str, Any]] = []
-        board = Board(clock.now, settings.speed, settings.board_bars)
+        board = board_for(settings, clock.now)
 
         async def history(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:
             return [row for row in past if row["symbol"] == symbol and row["timeframe"] == timeframe][:limit]

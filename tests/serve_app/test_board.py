@@ -15,7 +15,7 @@ from serve_app.api import events
 from serve_app.auth import Caller
 from serve_app.board import Board, stale_after
 from serve_app.stream import QUEUE_LIMIT
-from tests.serve_app.made_board import NOON, MadeMarket, SetClock
+from tests.serve_app.made_board import NOON, SYMBOLS, MadeMarket, SetClock
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def market() -> MadeMarket:
 
 @pytest.fixture
 def board(clock: SetClock, market: MadeMarket) -> Board:
-    board = Board(clock.now, wall=lambda: 1_700_000_000.0, instance="x")
+    board = Board(clock.now, SYMBOLS, ("H1",), wall=lambda: 1_700_000_000.0, instance="x")
     board.apply(market.update())
     return board
 
@@ -54,7 +54,7 @@ def read(board: Board, key: str = "EURUSD/H1") -> dict[str, Any]:
     ],
 )
 def test_stale_after_the_next_close_and_a_grace(as_of: datetime, speed: float, expected: datetime) -> None:
-    board = Board(lambda: NOON, speed)
+    board = Board(lambda: NOON, speed=speed)
     assert stale_after(as_of, Timeframe.H1, board.grace) == expected
 
 

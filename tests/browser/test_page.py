@@ -1,0 +1,173 @@
+"""The page in Chromium: logging in, living through bars, staleness and lost connections, without a complaint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Site
+from tests.browser.forecast_page import ForecastPage
+
+Open = Callable[..., ForecastPage]
+
+
+def test_a_token_in_the_address_shows_the_forecasts_and_is_taken_out_of_it(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    assert page.banner == "SIMULATED MARKET"
+    assert page.symbols() == ["EURUSD", "GBPUSD", "USDJPY"]
+    assert (page.text("symbol"), page.text("frame"), page.text("price")) == (
+        "EURUSD",
+        "H1",
+        f"{site.market.bars['EURUSD'][-1][4]:.5f}",
+    )
+    assert "in 8 of 10 cases" in page.text("sentence")
+    assert page.text("signal") == "No edge found"
+    assert "3.1% better than HAR + hour-of-week by QLIKE (t −4.2, n = 5,712)." in page.text("skill")
+    assert "81.0 % of 210 outcomes" in page.text("skill")
+    assert "h1-2f9c64e1aa07b35d" in page.text("facts")
+    assert "bars@412" in page.text("facts")
+    assert page.page.url == f"{site.url}/"
+    assert not any("token=" in address for address in page.asked)
+
+
+def test_logging_in_by_the_form(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    expect(page.page.get_by_label("Token")).to_be_focused()
+    assert page.banner == "SIMULATED MARKET"  # also before anybody has logged in
+    page.log_in(site.token())
+    page.wait_for_forecast()
+    page.page.get_by_role("button", name="Log out").click()
+    expect(page.page.get_by_label("Token")).to_be_visible()
+    assert page.page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_bad_token_is_explained(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.log_in("nonsense")
+    expect(page.page.locator("#log-in-error")).to_contain_text("The token is malformed.")
+    page.complaints = [c for c in page.complaints if "401" not in c]  # the browser itself logs a refused request
+
+
+def test_a_closing_bar_moves_candles_and_fan(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    before, fan, asked = page.as_of(), page.fan(), len(page.asked)
+    site.publish(site.market.close_a_bar())
+    assert page.wait_for_a_newer_bar(before, 10) == "2026-03-04T13:00:00Z"
+    close = site.market.bars["EURUSD"][-1][4]
+    assert page.last_candle() == close
+    assert page.text("price") == f"{close:.5f}"
+    assert page.fan() != fan
+    assert len(page.asked) == asked  # all of it came over the stream
+
+
+def test_another_symbol_is_one_click_or_key_away(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    page.choose("USDJPY")
+    assert page.text("price") == f"{site.market.bars['USDJPY'][-1][4]:.3f}"
+    page.page.keyboard.press("ArrowUp")
+    expect(page.page.locator("#symbol")).to_have_text("GBPUSD")
+    assert page.text("signal") == "Buy"
+    assert "2.4 bp net of spread" in page.text("signal-why")
+
+
+def test_how_many_bars_are_shown_can_be_chosen(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    assert page.candles() == 120
+    page.page.get_by_role("button", name="2 days").click()
+    page.page.wait_for_function(
+        "document.querySelector('#chart').data.find(t => t.type === 'candlestick').x.length === 48"
+    )
+
+
+def test_staleness_shows_with_its_reason(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    expect(page.page.locator("#stale")).to_be_hidden()
+    site.publish(site.market.update(source={"connected": False, "reason": "The mt5 node is down."}))
+    site.late(hours=3)
+    expect(page.page.locator("#stale")).to_contain_text("No bar has closed since Wed 4 Mar, 12:00")
+    expect(page.page.locator("#stale")).to_contain_text("The mt5 node is down.")
+    expect(page.page.locator("button[data-symbol=EURUSD] .dot")).to_have_class("dot late")
+
+
+def test_a_lost_connection_is_said_and_mended(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    page.wait_for_link("live")
+    before = page.as_of()
+    page.page.route("**/api/v1/stream", lambda route: route.abort())
+    page.page.evaluate("location.hash = ''; dispatchEvent(new HashChangeEvent('hashchange'))")  # opens a new stream
+    page.wait_for_link("lost")
+    expect(page.page.locator("#link-text")).to_have_text("Connection lost, trying again")
+    site.publish(site.market.close_a_bar())
+    page.page.unroute("**/api/v1/stream")
+    page.wait_for_link("live")
+    assert page.wait_for_a_newer_bar(before, 20) == "2026-03-04T13:00:00Z"
+    page.complaints = [c for c in page.complaints if "ERR_FAILED" not in c]
+
+
+def test_before_the_first_forecast_the_page_waits_and_then_fills(
+    make_site: Callable[..., Site], open_page: Open
+) -> None:
+    site = make_site(filled=False)
+    page = open_page(site.url, site.token())
+    expect(page.page.locator("#waiting")).to_contain_text("History is being loaded")
+    site.publish(
+        site.market.update(
+            with_model=False, with_forecasts=False, problems={"champion H1": "There is no champion yet."}
+        )
+    )
+    expect(page.page.locator("#waiting-list")).to_contain_text("There is no champion yet.")
+    site.publish(site.market.update())
+    page.wait_for_forecast()
+
+
+def test_a_token_without_signals_says_so(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token(scopes=("read",)))
+    page.wait_for_forecast()
+    assert page.text("signal") == "Not in this token"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone(site: Site, open_page: Open, tmp_path: Path, dark: bool) -> None:
+    page = open_page(site.url, site.token(), width=390, height=844, dark=dark)
+    page.wait_for_forecast()
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.candles() == 48
+    for part in ("banner", "price", "chart", "horizons", "skill", "facts"):
+        assert page.page.locator(f"#{part}").is_visible(), part
+    page.screenshot(tmp_path / "phone.png", full=True)
+    assert (tmp_path / "phone.png").stat().st_size > 20_000
+
+
+def test_a_recorded_market_is_named(make_site: Callable[..., Site], open_page: Open, tmp_path: Path) -> None:
+    site = make_site(market="recorded", bars_dir=tmp_path)
+    page = open_page(site.url)
+    assert page.banner == "RECORDED MARKET"
+
+
+def test_a_live_market_has_no_banner(make_site: Callable[..., Site], open_page: Open) -> None:
+    site = make_site(market="mt5")
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    assert page.banner == ""
+
+
+def test_the_page_object_notices_what_it_should(site: Site, open_page: Open) -> None:
+    page = open_page(site.url)
+    page.page.evaluate(
+        "console.error('boom'); document.body.append(Object.assign(new Image(), {src: 'https://elsewhere.example/x.png'}))"
+    )
+    with pytest.raises(AssertionError, match=r"elsewhere\.example"):
+        page.close()
+    page.foreign = []
+    assert any("boom" in c for c in page.complaints)
+    assert any("Content Security Policy" in c for c in page.complaints)
+    page.complaints = []
