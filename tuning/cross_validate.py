@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from market.errors import NotEnoughBars
 from market.timeframes import Timeframe
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
 from tuning.features import lookback, make_features
@@ -58,6 +59,8 @@ def cross_validate(
         tell(f"baselines, {fold_name(fold)}", done, total)
         fitted.append(fit_fold_baselines(panel, fold.train, fold.test))
     rows = [test_rows(panel, fold, base) for fold, base in zip(folds, fitted, strict=True)]
+    if not any(len(part) for part in rows):
+        raise NotEnoughBars("No symbol has bars in both a training and a test part.", hint="Backfill a longer history.")
     out = _baseline_forecasts(panel, folds, fitted, rows)
     parts = {f.number: training_part(panel, f.train, b.log_rv) for f, b in zip(folds, fitted, strict=True)}
     label_end = panel.label_end[np.concatenate(rows)]

@@ -78,7 +78,10 @@ def make_panel(bars: Mapping[str, pa.Table], timeframe: Timeframe, horizons: tup
 
 
 def recent(bars: Mapping[str, pa.Table], scheme: Scheme, lookback: int) -> dict[str, pa.Table]:
-    """Drop bars older than any fold of a rolling `scheme` can reach; an expanding one keeps everything."""
+    """Drop bars older than any fold of a rolling `scheme` can reach; an expanding one keeps everything.
+
+    A symbol whose bars all lie before that drops out.
+    """
     if scheme.max_train_bars is None or not any(table.num_rows for table in bars.values()):
         return dict(bars)
     opens = [table["open_time"].cast(pa.int64()).to_numpy() for table in bars.values()]
@@ -87,10 +90,11 @@ def recent(bars: Mapping[str, pa.Table], scheme: Scheme, lookback: int) -> dict[
     tested = len(axis) - int(np.searchsorted(axis, axis[-1] - days))
     keep = tested + scheme.max_train_bars + 3 * scheme.embargo + 2 * lookback
     oldest = axis[max(len(axis) - keep, 0)]
-    return {
+    kept = {
         symbol: table.slice(int(np.searchsorted(o, oldest)))
         for (symbol, table), o in zip(bars.items(), opens, strict=True)
     }
+    return {symbol: table for symbol, table in kept.items() if table.num_rows}
 
 
 def usable_rows(panel: Panel) -> np.ndarray:

@@ -47,7 +47,7 @@ def positions_per_week(timeframe: Timeframe) -> int:
 def make_series(bars: pa.Table, timeframe: Timeframe) -> Series:
     """A table in BAR_SCHEMA (one symbol and timeframe, oldest first) -> Series. NotEnoughBars when it is empty."""
     if bars.num_rows == 0:
-        raise NotEnoughBars("There are no bars.", hint="Import or backfill bars first: `lstmc bars backfill`.")
+        raise NotEnoughBars("A symbol has no bars.", hint="Import or backfill bars first: `lstmc bars backfill`.")
     symbol = bars["symbol"][0].as_py()
     opened, closed = (
         bars[name].cast(pa.int64()).to_numpy().astype("datetime64[us]") for name in ("open_time", "close_time")
@@ -69,7 +69,9 @@ def make_series(bars: pa.Table, timeframe: Timeframe) -> Series:
 
 
 def make_all_series(bars: Mapping[str, pa.Table], timeframe: Timeframe) -> list[Series]:
-    """Series in the order of the symbols' names, so that the mapping's order never matters."""
+    """Series in the order of the symbols' names, so that the mapping's order never matters. NotEnoughBars: none at all."""
+    if not bars:
+        raise NotEnoughBars("There are no bars.", hint="Import or backfill bars first: `lstmc bars backfill`.")
     return [make_series(bars[symbol], timeframe) for symbol in sorted(bars)]
 
 

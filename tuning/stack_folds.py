@@ -99,6 +99,8 @@ def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, Trainin
     quantiles = {h: np.full((len(out), 7), np.nan) for h in out.horizons}
     for number, part in training.items():
         rows = out.fold == number
+        if not rows.any():
+            continue  # no symbol could be fitted in this fold
         evidence = known_before(out, label_end, number)
         for h in out.horizons:
             weights = volatility_weights(out, h, evidence, part)

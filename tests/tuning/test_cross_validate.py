@@ -148,6 +148,21 @@ def test_a_symbol_with_a_short_history_is_left_out_where_it_cannot_be_fitted(two
     assert np.isfinite(out.families["stack"].log_rv[24]).all()
 
 
+def test_symbols_that_share_no_time_leave_some_folds_empty(make_bars):
+    """One symbol's year follows the other's: the later one has no training rows until it has been there for a while."""
+    bars = make_bars(("EURUSD", "GBPUSD"), 2900)
+    bars["EURUSD"], bars["GBPUSD"] = bars["EURUSD"].slice(0, 1700), bars["GBPUSD"].slice(1700)
+    out = cross_validate(bars, H1, replace(SMALL, families=("lightgbm",), min_train_bars=300))
+    assert out.symbols[out.symbol[-1]] == "GBPUSD"
+    assert len(set(out.fold.tolist())) < 6
+    assert np.isfinite(out.families["stack"].log_rv[24]).all()
+
+
+def test_no_symbols_is_an_error_with_advice():
+    with pytest.raises(NotEnoughBars, match="backfill"):
+        cross_validate({}, H1, SMALL)
+
+
 def _renamed(table: pa.Table, symbol: str) -> pa.Table:
     names = ("open", "high", "low", "close")
     prices = (table[name].to_numpy() for name in names)

@@ -91,6 +91,9 @@ def fit_and_predict(
     test: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """One unit: arrays as in Lesson -> (log ratio [len(test), H], logit excess [len(test), H], CPU seconds)."""
+    if len(test) == 0:
+        nothing = np.empty((0, len(horizons)))
+        return nothing, nothing, 0.0
     began = time.process_time()
     learner = fit_learner(family, settings, seed, Lesson(horizons, inputs, starts, ratio, up, offset, train))
     log_ratio, excess = learner.predict(inputs, starts, np.arange(len(starts) - 1), test)
