@@ -19,15 +19,14 @@ from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from configs.settings import Settings
-from market.errors import InputError
 from market.forecasts import iso_utc, jsonable
-from market.symbols import symbol as parse_symbol
 from serve_app import problems
 from serve_app.auth import Caller, TokenVerifier
 from serve_app.board import BAR_COLUMNS, Answer, Board, etag_of, key_of
 from serve_app.headers import Envelope
 from serve_app.page import add_page
-from serve_app.problems import Problem, unavailable
+from serve_app.problems import unavailable
+from serve_app.question import Question
 from serve_app.rate_limit import Budget, RateLimiter
 from serve_app.responses import (
     BarsBody,
@@ -68,72 +67,6 @@ class Visit:
 
     caller: Caller
     budget: Budget
-
-
-class Question:
-    """Which symbol and timeframe a request means, and the problems when those cannot be answered."""
-
-    def __init__(self, settings: Settings, board: Board) -> None:
-        self.settings = settings
-        self.board = board
-
-    def symbol(self, text: str) -> str:
-        served = self.settings.symbols
-        try:
-            code = parse_symbol(text).code
-        except InputError:
-            code = ""
-        if code not in served:
-            raise Problem(
-                404,
-                "unknown-symbol",
-                "Unknown symbol",
-                f"{text[:20]!r} is not served here.",
-                hint=f"Served: {', '.join(served)}.",
-                more={"served": served},
-            )
-        return code
-
-    def timeframe(self, text: str | None) -> str:
-        served = self.settings.timeframes
-        name = served[0] if text is None else text.strip().upper()
-        if name not in served:
-            raise Problem(
-                422,
-                "unknown-timeframe",
-                "Unknown timeframe",
-                f"{str(text)[:20]!r} is not served here.",
-                hint=f"Served: {', '.join(served)}.",
-                more={"served": served},
-            )
-        return name
-
-    def why_missing(self, symbol: str, timeframe: str) -> str:
-        if not self.board.filled:
-            return "The forecaster has not reported yet; history is being loaded."
-        if timeframe not in self.board.update.models:
-            return f"No model has been promoted for {timeframe} yet."
-        return f"No forecast has been made for {symbol} {timeframe} yet."
-
-    def not_yet(self, symbol: str, timeframe: str) -> Problem:
-        detail = self.why_missing(symbol, timeframe)
-        if not self.board.filled:
-            return unavailable("starting", "Still starting", detail, hint="Watch /readyz or /api/v1/status.")
-        if timeframe not in self.board.update.models:
-            return unavailable(
-                "no-champion",
-                "No model yet",
-                detail,
-                hint="The first one follows as soon as history is loaded: watch /api/v1/status.",
-                retry_after=10,
-            )
-        return unavailable(
-            "no-forecast",
-            "No forecast yet",
-            detail,
-            hint="It is made when the next bar closes: watch /api/v1/status.",
-            retry_after=10,
-        )
 
 
 def make_api(
