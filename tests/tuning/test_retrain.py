@@ -1,0 +1,195 @@
+"""A whole training run on a small simulated store, in this process: what it makes, what it refuses, what it keeps."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from configs.settings import make_settings, save_settings
+from market.bar_store import BarStore
+from market.errors import InputError, ModelError, NotEnoughBars
+from market.timeframes import Timeframe
+from tuning import retrain
+from tuning.bundle import load_bundle, read_losses, read_report
+from tuning.candidate import champion_losses, losses_to_keep, read_data, recipe
+from tuning.cross_validate import cross_validate, in_process
+from tuning.experiments import World, simulate
+from tuning.presets import load_preset
+from tuning.progress import Progress
+from tuning.registry import Registry
+
+SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
+H1 = Timeframe.H1
+ECONOMETRIC = load_preset("econometric")
+
+
+@pytest.fixture(scope="module")
+def bars():
+    return simulate(World(weeks=30, symbols=SYMBOLS), seed=21)
+
+
+def store_of(tmp_path, bars):
+    settings = make_settings(home=tmp_path / "home", symbols=SYMBOLS, timeframes="H1")
+    save_settings(settings)
+    for table in bars.values():
+        BarStore(settings.bars_path).append(table)
+    return settings
+
+
+@pytest.fixture
+def settings(tmp_path, bars):
+    return store_of(tmp_path, bars)
+
+
+class Silent:
+    def write(self, text):
+        pass
+
+    def flush(self):
+        pass
+
+
+def run(settings, preset=ECONOMETRIC, deadline=None):
+    return retrain.retrain(settings, H1, preset, SYMBOLS, in_process, Progress(Silent()), deadline)
+
+
+def test_the_first_champion_serves_from_a_verified_bundle(settings):
+    version = retrain.econometric_champion(settings, "H1")
+    registry = Registry(settings.registry_path)
+    assert registry.champion("H1") == version
+    assert version.kind == "econometric"
+    assert version.symbols == SYMBOLS
+    assert version.data_version.startswith("bars@")
+    assert {c.target for c in version.skill} == {"rv24", "r24", "sign24", "rv1", "r1", "sign1"}
+    bundle = load_bundle(registry.path(version.id))
+    store = BarStore(settings.bars_path)
+    made = bundle.forecast({s: store.tail(s, "H1", bundle.bars_needed) for s in SYMBOLS})
+    assert all(made[s][1].volatility > 0 for s in SYMBOLS)
+    report = read_report(registry.path(version.id))
+    assert {"rv24", "r24", "sign1"} <= set(report["targets"])
+    assert set(report["serves"].values()) <= {"econometric_stack", "har_how", "base_rate"}
+    assert not list(settings.registry_path.glob(".staging-*"))
+
+
+def test_a_second_first_champion_does_not_replace_the_serving_one(settings):
+    first = retrain.econometric_champion(settings, H1)
+    again = retrain.econometric_champion(settings, H1)
+    assert again.id == first.id, "the same bars and recipe are the same model"
+    assert len(Registry(settings.registry_path).champion_history("H1")) == 1
+
+
+def test_the_champion_stays_and_the_run_says_why(settings, capsys, monkeypatch):
+    champion = retrain.econometric_champion(settings, H1)
+    monkeypatch.setenv("LSTMC_HOME", str(settings.home_path))
+    monkeypatch.setattr(retrain, "needs_refit", lambda champion, data: False)
+    monkeypatch.setattr(retrain, "judge", lambda *a: retrain.judge_floor(*a[:1], {"planted": False}))
+    code = retrain.main(["--preset", "econometric", "--local", "--workers", "1", "--json"])
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert code == 0
+    assert result["promoted"] is False
+    assert result["champion"] == champion.id
+    assert "leak test planted failed" in result["why"]
+    assert "the champion stays" in said.err
+    runs = Registry(settings.registry_path).runs("H1")
+    assert runs[-1]["promoted"] is False
+    assert runs[-1]["targets"]["rv24"]["why"] in result["why"]
+
+
+def test_an_econometric_champion_is_refitted_when_its_bars_have_grown_old(settings):
+    data = read_data(settings, H1, ECONOMETRIC, SYMBOLS)
+    champion = retrain.econometric_champion(settings, H1)
+    assert not retrain.needs_refit(champion, data)
+    assert retrain.needs_refit(replace(champion, trained_until=data.until - timedelta(days=8)), data)
+    assert not retrain.needs_refit(replace(champion, kind="stack", trained_until=data.until - timedelta(days=80)), data)
+    assert retrain.needs_refit(None, data)
+
+
+def test_a_stack_champions_stored_losses_meet_the_challengers_rows(settings, bars):
+    champion = retrain.econometric_champion(settings, H1)
+    registry = Registry(settings.registry_path)
+    stored = read_losses(registry.path(champion.id))
+    oof = cross_validate(bars, H1, ECONOMETRIC)
+    assert champion_losses(registry, champion, oof, "other") == {}, "its families are baselines in every run"
+    stack = replace(champion, kind="stack", symbols=tuple(reversed(SYMBOLS)))
+    assert champion_losses(registry, stack, oof, recipe(ECONOMETRIC)) == {}, "the same recipe is no rival"
+    aligned = champion_losses(registry, replace(champion, kind="stack"), oof, "other")
+    own = losses_to_keep(oof)
+    assert aligned["rv24"] == pytest.approx(own["rv24"])
+    assert len(stored["time"]) == len(oof)
+
+
+def test_a_spent_budget_keeps_the_champion(settings):
+    champion = retrain.econometric_champion(settings, H1)
+    outcome = run(settings, deadline=0.0)
+    assert not outcome.promoted
+    assert outcome.champion == champion.id
+    assert "budget was spent" in outcome.why
+
+
+def test_two_runs_at_once_are_refused(settings):
+    settings.registry_path.mkdir(parents=True)
+    with open(settings.registry_path / ".training-H1.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ModelError, match="Another run is training H1"):
+            run(settings)
+
+
+def test_no_bars_and_too_few_bars(tmp_path, bars):
+    empty = make_settings(home=tmp_path / "empty", symbols=SYMBOLS)
+    with pytest.raises(NotEnoughBars, match="There are no H1 bars"):
+        retrain.econometric_champion(empty, H1)
+    short = store_of(tmp_path, {s: table.slice(0, 300) for s, table in bars.items()})
+    with pytest.raises(NotEnoughBars, match="enough"):
+        retrain.econometric_champion(short, H1)
+
+
+def test_a_symbol_without_bars_is_left_out_and_said_so(tmp_path, bars):
+    settings = store_of(tmp_path, bars)
+    data = read_data(settings, H1, ECONOMETRIC, (*SYMBOLS, "AUDUSD"))
+    assert set(data.bars) == set(SYMBOLS)
+    assert data.excluded == {"AUDUSD": "there are no bars of it"}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5H", 5400)])
+def test_budgets(text, seconds):
+    assert retrain.parse_budget(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "-5m", "0m", "1d"])
+def test_budgets_that_are_no_time(text):
+    with pytest.raises(InputError, match="not a time"):
+        retrain.parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--preset", "huge"], 2, "no preset 'huge'"),
+        (["--symbols", "EURXXX"], 2, "Unknown symbol"),
+        (["--timeframe", "H7"], 2, "Unknown timeframe"),
+        (["--budget", "soon"], 2, "not a time"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(settings, monkeypatch, capsys, arguments, code, said):
+    monkeypatch.setenv("LSTMC_HOME", str(settings.home_path))
+    assert retrain.main([*arguments, "--local"]) == code
+    message = capsys.readouterr().err
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_no_installation_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LSTMC_HOME", str(tmp_path / "nowhere"))
+    assert retrain.main(["--local"]) == 3
+    assert "lstmc up" in capsys.readouterr().err
+
+
+def test_the_recipe_is_the_settings_not_the_name():
+    quick = load_preset("quick")
+    assert recipe(quick) == recipe(replace(quick, name="other"))
+    assert recipe(quick) != recipe(replace(quick, seed=8))
