@@ -112,7 +112,7 @@ class SimulatedMarket:
         """The week's minute bars, all of it; None before EPOCH. Cutting off the future is the caller's duty."""
         if week < 0:
             return None
-        return _kept(self._minutes, (code, week), 24, lambda: self._make_minutes(symbol(code), week))
+        return _kept(self._minutes, (code, week), 64, lambda: self._make_minutes(symbol(code), week))
 
     def _make_minutes(self, pair: Symbol, week: int) -> MinuteBars:
         base_start, base, base_sigma = self._path(pair.base, week)
