@@ -58,9 +58,10 @@ class Preset:
     nets: Nets = Nets()
 
     def scheme(self, longest_horizon: int) -> Scheme:
-        """The cut for labels of `longest_horizon` bars; the embargo is never shorter than that."""
+        """The cut for labels of `longest_horizon` bars; purge and embargo are never shorter than that."""
         return Scheme(
             folds=self.folds,
+            purge=longest_horizon,
             embargo=max(self.embargo_bars or 0, longest_horizon),
             test_days=self.test_days,
             test_share=self.test_share,

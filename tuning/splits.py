@@ -1,7 +1,8 @@
 """Purged walk-forward folds: train on the past, test on what follows, with a gap no label reaches across.
 
-Rows are pooled over symbols; time alone decides. A training row is purged when its label ends at or after the first
-test row, and `embargo` more bars before those are left out too (Lopez de Prado 2018, ch. 7). Knows no model.
+Rows are pooled over symbols; time alone decides. The last `purge` bars before the first test row are purged, and with
+them any earlier row whose label, across a hole, ends there or later; `embargo` more bars are left out before the purged
+ones (Lopez de Prado 2018, ch. 7). Knows no model.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Scheme:
     """
 
     folds: int = 5
-    embargo: int = 24
+    purge: int = 24  # bars; at least the longest horizon
+    embargo: int = 24  # bars
     test_days: float = 365.0
     test_share: float = 0.45
     lockbox_days: float = 60.0
@@ -70,8 +72,8 @@ def _cut(axis: np.ndarray, scheme: Scheme, warm_up: int) -> tuple[list[int], int
     first = int(np.searchsorted(axis, axis[stop - 1] - _days(scheme.test_days), side="right")) if bars else 0
     first = max(first, stop - int(stop * scheme.test_share))
     test = stop - first
-    if first < scheme.min_train_bars + scheme.embargo or test < scheme.folds * 10:
-        needed = int(max(scheme.min_train_bars + scheme.embargo, 60) / (1 - scheme.test_share) * 1.25)
+    if first < scheme.min_train_bars + scheme.purge + scheme.embargo or test < scheme.folds * 10:
+        needed = int(max(scheme.min_train_bars + scheme.purge + scheme.embargo, 60) / (1 - scheme.test_share) * 1.25)
         raise NotEnoughBars(
             f"{bars + warm_up} bars are too few for {scheme.folds} walk-forward folds; about {needed + warm_up} are needed.",
             hint="Backfill a longer history (`lstmc bars backfill`), or use a shorter timeframe.",
@@ -94,13 +96,12 @@ def _fold(
     scheme: Scheme,
 ) -> Fold:
     before = bar < start
-    purged = before & (label_end >= axis[start])
-    first_purged = int(bar[purged].min()) if purged.any() else start
-    kept = before & ~purged
-    embargoed = kept & (bar >= first_purged - scheme.embargo)
-    train = kept & ~embargoed
+    purged = before & ((label_end >= axis[start]) | (bar >= start - scheme.purge))
+    last = start - scheme.purge - scheme.embargo  # first bar after the training rows
+    embargoed = before & ~purged & (bar >= last)
+    train = before & ~purged & ~embargoed
     if scheme.max_train_bars is not None:
-        train &= bar >= first_purged - scheme.embargo - scheme.max_train_bars
+        train &= bar >= last - scheme.max_train_bars
     test = (bar >= start) & (bar < stop)
     return Fold(number, *(np.flatnonzero(mask) for mask in (train, test, purged, embargoed)))
 

@@ -7,6 +7,7 @@ import pytest
 
 from market.errors import InputError, NotEnoughBars
 from tuning.splits import LOCKBOX, Scheme, purged_walk_forward, shuffled_k_fold
+from tuning.targets import NEVER
 
 DAY = np.timedelta64(86400_000_000, "us")
 START = np.datetime64("2024-01-01", "us")
@@ -17,7 +18,15 @@ def days(n: int) -> np.ndarray:
 
 
 def small(**changes) -> Scheme:
-    fields = {"folds": 2, "embargo": 3, "test_days": 20, "lockbox_days": 10, "min_train_bars": 20, "test_share": 0.45}
+    fields = {
+        "folds": 2,
+        "purge": 2,
+        "embargo": 3,
+        "test_days": 20,
+        "lockbox_days": 10,
+        "min_train_bars": 20,
+        "test_share": 0.45,
+    }
     return Scheme(**(fields | changes))
 
 
@@ -49,19 +58,30 @@ def test_symbols_share_the_cut_in_time():
     assert fold.test.tolist() == [*range(40, 50), *range(110, 120)]
 
 
-def test_labels_across_a_hole_are_purged_by_their_end_not_by_their_length():
+def test_a_label_across_a_hole_is_purged_by_its_end_and_takes_no_other_row_with_it():
     time = days(70)
     end = time + 2 * DAY
     end[30] = time[41]  # this row's label waits for a bar after a hole
     fold = purged_walk_forward(time, end, small())[0]
-    assert 30 in fold.purged
-    assert fold.train.max() < 30 - 3 + 1
+    assert fold.purged.tolist() == [30, 38, 39]
+    assert fold.train.tolist() == [*range(30), *range(31, 35)]
+
+
+def test_a_symbol_that_ended_long_ago_does_not_move_the_cut():
+    time = np.concatenate([days(70), days(20)])
+    end = time + 2 * DAY
+    end[-2:] = NEVER  # the second symbol's last labels are never known
+    fold = purged_walk_forward(time, end, small())[0]
+    assert fold.train.tolist() == [*range(35), *range(70, 88)]
+    assert fold.purged.tolist() == [38, 39, 88, 89]
 
 
 @pytest.mark.parametrize("horizon", [1, 7, 24])
 def test_no_label_of_a_training_row_reaches_the_test_rows(horizon: int):
     time = days(900)
-    for fold in purged_walk_forward(time, time + horizon * DAY, Scheme(embargo=horizon, min_train_bars=100)):
+    for fold in purged_walk_forward(
+        time, time + horizon * DAY, Scheme(purge=horizon, embargo=horizon, min_train_bars=100)
+    ):
         gap = fold.test.min() - fold.train.max()
         assert gap == 2 * horizon + 1
         groups = (fold.train, fold.purged, fold.embargoed, fold.test)
