@@ -371,15 +371,12 @@ def _record(settings: Settings, run: Run, began: float, had_bars: bool) -> Run:
 
 
 def _first_training(settings: Settings, progress: Progress) -> None:
-    """Submit the first training, once in a home's life: until some trained stack is in the registry."""
+    """Submit the first training of this market, unless one has come to its end before."""
     from tuning.registry import Registry
 
     registry = Registry(settings.registry_path)
-    for timeframe in settings.timeframes if settings.train_on_start else ():
-        if any(version.kind == "stack" for version in registry.list(timeframe)):
-            continue
-        submission = jobs.submit_training(settings, settings.train_preset, timeframe=timeframe, submission_id=None)
-        progress.say(f"first training of {timeframe} submitted: {submission}")
+    if settings.train_on_start and any(not registry.runs(timeframe) for timeframe in settings.timeframes):
+        progress.say(f"first training submitted: {jobs.submit_training(settings, settings.train_preset)}")
 
 
 def connection_table(settings: Settings, run: Run) -> dict[str, Any]:

@@ -128,6 +128,14 @@ def champions(settings: Settings) -> dict[str, Any]:
     }
 
 
+def last_training(settings: Settings) -> dict[str, Any]:
+    """How the last training run of each timeframe ended; None where there was none."""
+    from tuning.registry import Registry
+
+    registry = Registry(settings.registry_path)
+    return {timeframe: next(reversed(registry.runs(timeframe)), None) for timeframe in settings.timeframes}
+
+
 def bar_ages(settings: Settings) -> dict[str, Any]:
     """Newest stored close of each series and its age in market seconds."""
     from market.bar_store import BarStore
@@ -150,7 +158,11 @@ def collect(settings: Settings, run: Run | None) -> dict[str, Any]:
         "running": is_running(settings, run),
     }
     report["market_now"] = iso_utc(settings.market_clock.now())
-    parts: dict[str, Callable[[], Any]] = {"champions": lambda: champions(settings), "bars": lambda: bar_ages(settings)}
+    parts: dict[str, Callable[[], Any]] = {
+        "champions": lambda: champions(settings),
+        "last_training": lambda: last_training(settings),
+        "bars": lambda: bar_ages(settings),
+    }
     if report["running"] and run is not None:
         parts |= {
             "nodes": lambda: nodes(settings),

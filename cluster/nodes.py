@@ -252,8 +252,8 @@ def stop_node(run: Run, name: str) -> int:
     return end_processes(members(run, name))
 
 
-def end_processes(processes: Sequence[psutil.Process], patience: float = 5.0) -> int:
-    """TERM, then KILL whoever is still there after `patience` seconds."""
+def end_processes(processes: Sequence[psutil.Process], patience: float = 2.0) -> int:
+    """TERM, then KILL whoever is still there after `patience` seconds: store, ledger and registry survive a KILL."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -261,7 +261,7 @@ def end_processes(processes: Sequence[psutil.Process], patience: float = 5.0) ->
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=patience)
+    psutil.wait_procs(alive, timeout=10)
     return len(processes)
 
 

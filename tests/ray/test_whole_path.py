@@ -1,0 +1,203 @@
+"""The whole path on a live cluster, in order: up, forecasts over HTTP, closing bars, training, a lost node, down, up again.
+
+The tests build on each other: each leaves the cluster as the next expects it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from actors.prediction_ledger import PredictionLedger
+from cluster.health import http_get
+from cluster.nodes import listens
+from cluster.run_record import members
+from market.bar_store import BarStore
+from mt5_actor_windows.actor import make_session
+from tests.ray.conftest import Cluster, eventually
+
+SYMBOLS = ["EURUSD", "GBPUSD", "USDJPY"]
+CONTENT = ["symbol", "timeframe", "open_time", "open", "high", "low", "close", "tick_volume", "spread_points"]
+
+
+def as_of(cluster: Cluster, token: str, symbol: str = "EURUSD") -> str:
+    code, body = cluster.get(f"/api/v1/predictions/{symbol}?timeframe=H1", token)
+    assert code == 200, body
+    return str(body["as_of"])
+
+
+def status(cluster: Cluster) -> dict[str, Any]:
+    return dict(cluster.json("status"))
+
+
+def assert_store_is_the_markets_truth(cluster: Cluster) -> int:
+    """Every stored bar is what the simulated market says, none is missing in between, none is there twice."""
+    settings = cluster.settings
+    session, store = make_session(settings), BarStore(settings.bars_path)
+    total = 0
+    for symbol in SYMBOLS:
+        stored = store.read([symbol], "H1")
+        truth = session.closed_bars(symbol, "H1", stored["open_time"][0].as_py(), stored["close_time"][-1].as_py())
+        assert stored.select(CONTENT).equals(truth.select(CONTENT)), symbol
+        total += stored.num_rows
+    return total
+
+
+def test_up_serves_a_forecast_for_every_symbol(cluster: Cluster, token: str) -> None:
+    assert cluster.get("/healthz")[0] == 200
+    assert cluster.get("/readyz")[0] == 200
+    code, body = cluster.get("/api/v1/forex/all", token)
+    assert code == 200
+    assert {forecast["symbol"] for forecast in body["forecasts"]} == set(SYMBOLS)
+    one = body["forecasts"][0]
+    assert one["market"] == "simulated"
+    assert one["stale"] is False
+    assert one["model_id"].startswith("h1-")
+    assert [horizon["bars"] for horizon in one["horizons"]] == [1, 24]
+    assert all(horizon["volatility"] > 0 and horizon["skill"] for horizon in one["horizons"])
+
+
+def test_without_a_valid_token_there_is_no_forecast(cluster: Cluster, token: str) -> None:
+    for wrong in ("", "nonsense", token[:-4] + "AAAA"):
+        code, body = cluster.get("/api/v1/predictions/EURUSD", wrong)
+        assert code == 401
+        assert body["hint"]
+
+
+def test_the_mt5_actor_sits_on_the_mt5_node(cluster: Cluster) -> None:
+    report = status(cluster)
+    node = next(n for n in report["nodes"] if n["role"] == "mt5")
+    assert node["resources"].get("CPU", 0) == 0
+    actors = {actor["name"]: actor for actor in report["actors"]}
+    assert actors["mt5"]["class"] == "Mt5Actor"
+    assert actors["mt5"]["node_id"] == node["id"]
+    assert actors["forecaster"]["node_id"] != node["id"]
+    assert report["serve"]["status"] == "RUNNING"
+    assert report["root_cause"] == ""
+
+
+def test_the_stack_is_small(cluster: Cluster) -> None:
+    assert 0 < status(cluster)["memory_mb"] < 4096
+
+
+def test_a_closing_bar_moves_the_forecast_and_the_ledger(cluster: Cluster, token: str) -> None:
+    before = as_of(cluster, token)
+    eventually(lambda: as_of(cluster, token) > before, 30, "a bar closes every six seconds")
+    settings = cluster.settings
+    ledger = PredictionLedger(settings.ledger_url, settings.secret("ledger_key").get_secret_value())
+    settled = eventually(lambda: [row for row in ledger.history("EURUSD", "H1") if "1" in row["outcomes"]], 30)
+    assert settled[0]["outcomes"]["1"]["closed_at"] > settled[0]["as_of"]
+    assert ledger.verify() == []
+
+
+def test_a_second_up_says_it_runs(cluster: Cluster) -> None:
+    before = cluster.run
+    again = cluster.lstmc("up", "--detach")
+    assert "already running" in again.stderr
+    assert cluster.run.processes == before.processes
+    other = cluster.lstmc("up", "--detach", "--speed", "5", check=False)
+    assert other.returncode == 3
+    assert "lstmc down" in other.stderr
+
+
+def test_a_job_needs_the_token(cluster: Cluster) -> None:
+    dashboard = f"http://127.0.0.1:{cluster.ports['dashboard_port']}/api/jobs/"
+    assert http_get(dashboard)[0] == 401
+    assert http_get(dashboard, "wrong" * 12)[0] == 403
+    assert http_get(dashboard, (cluster.home / "secrets" / "ray_token").read_text())[0] == 200
+
+
+def test_ray_job_submit_from_outside_retrains(cluster: Cluster, tmp_path: Path) -> None:
+    models = len(cluster.json("models", "list"))
+    shell = cluster.environment | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": (cluster.home / "secrets" / "ray_token").read_text(),
+    }
+    shell.pop("LSTMC_HOME")  # the cluster knows its own
+    address = f"http://127.0.0.1:{cluster.ports['dashboard_port']}"
+    ray = str(Path(sys.executable).parent / "ray")
+    words = [
+        ray,
+        "job",
+        "submit",
+        "--address",
+        address,
+        "--",
+        "python",
+        "-m",
+        "tuning.retrain",
+        "--preset",
+        "econometric",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, env=shell, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(cluster.json("models", "list")) >= models
+    assert status(cluster)["jobs"][0]["status"] == "SUCCEEDED"
+
+
+def test_lstmc_train_is_the_same_job(cluster: Cluster) -> None:
+    first = cluster.json("train", "--preset", "quick", "--symbols", "EURUSD", "--submission-id", "only-once")
+    assert first == {"submission_id": "only-once"}
+    again = cluster.lstmc("train", "--preset", "quick", "--submission-id", "only-once", check=False)
+    assert again.returncode == 3
+    assert "submitted before" in again.stderr
+    assert "working_dir" not in again.stderr
+
+
+def test_killed_actors_come_back_and_nothing_is_written_twice(cluster: Cluster, token: str) -> None:
+    pids = {actor["name"]: actor["pid"] for actor in status(cluster)["actors"]}
+    before = as_of(cluster, token)
+    for name in ("market_data", "forecaster"):
+        os.kill(pids[name], signal.SIGKILL)
+    assert cluster.get("/api/v1/predictions/EURUSD", token)[0] == 200
+    eventually(lambda: as_of(cluster, token) > before, 60, "the actors' second life goes on")
+    assert_store_is_the_markets_truth(cluster)
+    settings = cluster.settings
+    ledger = PredictionLedger(settings.ledger_url, settings.secret("ledger_key").get_secret_value())
+    assert ledger.verify() == []
+
+
+def test_a_lost_mt5_node_makes_forecasts_stale_not_absent(cluster: Cluster, token: str) -> None:
+    [raylet] = [p for p in members(cluster.run, "mt5") if p.name() == "raylet"]
+    raylet.kill()
+
+    def stale() -> dict[str, Any] | None:
+        code, body = cluster.get("/api/v1/predictions/EURUSD", token)
+        assert code == 200
+        return body if body["stale"] else None
+
+    answer = eventually(stale, 90, "two bars late is stale")
+    assert "node that holds the terminal is gone" in answer["reason"]
+    assert "mt5 node is down" in status(cluster)["root_cause"]
+
+
+def test_bringing_it_back_fills_the_gap(cluster: Cluster, token: str) -> None:
+    before = as_of(cluster, token)
+    back = cluster.lstmc("up", "--detach")
+    assert "mt5 node was down" in back.stderr
+    eventually(lambda: as_of(cluster, token) > before, 60, "forecasts move again")
+    eventually(lambda: cluster.get("/api/v1/predictions/EURUSD", token)[1]["stale"] is False, 30)
+    assert assert_store_is_the_markets_truth(cluster) > 3 * 5000
+    assert cluster.json("bars", "gaps") == []
+
+
+def test_down_leaves_nothing_and_up_resumes(cluster: Cluster, token: str) -> None:
+    before, run = as_of(cluster, token), cluster.run
+    ours = members(run)
+    assert cluster.json("down")["ended"] >= len(ours) - 2  # workers come and go
+    assert members(run) == []
+    assert not any(psutil.pid_exists(process.pid) for process in ours)
+    assert not any(listens(port) for port in cluster.ports.values())
+    assert not Path(run.temp_dir).exists()
+    assert cluster.lstmc("status", check=False).returncode == 3
+
+    cluster.lstmc("up", *cluster.flags)
+    assert cluster.run.warm_s is not None
+    assert as_of(cluster, token) >= before
+    assert_store_is_the_markets_truth(cluster)
