@@ -6,6 +6,15 @@ import re
 from typing import Any
 
 _METRIC_WORDS = {"qlike": "QLIKE", "pinball": "pinball loss", "log_loss": "log-loss", "auc": "AUC"}
+_BASELINE_WORDS = {
+    "har": "HAR",
+    "har_how": "HAR + hour-of-week",
+    "ewma": "EWMA",
+    "unconditional": "unconditional history",
+    "base_rate": "the base rate",
+    "coin": "a coin",
+    "naive": "the last value",
+}
 _TARGET = re.compile(r"^(rv|r|sign)(\d+)$")
 _TARGET_WORDS = {"rv": "Volatility", "r": "Return range", "sign": "Direction"}
 
@@ -35,13 +44,15 @@ def skill_sentence(card: dict[str, Any]) -> str:
 
 def _compared(card: dict[str, Any]) -> str:
     value, metric = float(card["value"]), _METRIC_WORDS.get(card["metric"], card["metric"])
-    versus = f"{card['baseline']} by {metric}"
-    is_direction = str(card["target"]).startswith("sign")
-    if is_direction and not card.get("passed_gate"):
-        return f"no edge found; {abs(value):.1%} {'better' if value > 0 else 'worse'} than {versus}"
-    if abs(value) < 0.0005:
-        return f"the same as {versus}"
-    return f"{abs(value):.1%} {'better' if value > 0 else 'worse'} than {versus}"
+    versus = f"{baseline_words(card['baseline'])} by {metric}"
+    by_how_much = f"{abs(value):.1%} {'better' if value > 0 else 'worse'} than {versus}"
+    said = f"the same as {versus}" if abs(value) < 0.0005 else by_how_much
+    no_edge = str(card["target"]).startswith("sign") and not card.get("passed_gate")
+    return f"no edge found; {said}" if no_edge else said
+
+
+def baseline_words(name: str) -> str:
+    return _BASELINE_WORDS.get(name, name)
 
 
 def _signed(value: float, digits: int) -> str:

@@ -141,17 +141,25 @@ export function showSignal(signal, allowed) {
   const side = signal?.side ?? "none";
   $("signal").className = `signal ${side}`;
   $("signal").textContent = !allowed ? "Not in this token" : !signal ? DASH : side === "none" ? "No edge found" : side === "buy" ? "Buy" : "Sell";
-  $("signal-why").textContent = !allowed ? "Its scopes do not include signals." : signalWords(signal);
-}
-
-function signalWords(signal) {
-  if (!signal) return "";
-  const said = signal.reason.replace(/^no edge found: /i, "");
-  const figures = signal.side === "none" ? [] : [
+  const whole = !allowed ? "Its scopes do not include signals." : signal ? inWords(signal.reason) : "";
+  const first = whole.split(/; |\. (?=[A-Z0-9])/)[0];
+  const figures = !signal || side === "none" ? [] : [
     `${signal.expected_edge_bp?.toFixed(1) ?? DASH} bp net of spread over the ${bars(signal.horizon_bars)}`,
     `confidence ${percent(signal.confidence, 0)}`,
   ];
-  return [capital(readable(said)), ...figures].join(" · ");
+  $("signal-why").textContent = [first, ...figures].join(" · ");
+  $("signal-more").hidden = whole.length - first.length < 20;
+  $("signal-all").textContent = whole;
+}
+
+// The gate's own names for its targets, as people say them.
+function inWords(reason) {
+  const named = readable(reason.replace(/^no edge found: /i, ""))
+    .replace(/\bsign1\b/g, "next-bar direction")
+    .replace(/\bsign(\d+)\b/g, "$1-bar direction")
+    .replace(/log_loss/g, "log-loss")
+    .replace(/-(?=\d)/g, "−");
+  return capital(named);
 }
 
 export function showSkill(cards) {

@@ -26,6 +26,7 @@ def test_a_token_in_the_address_shows_the_forecasts_and_is_taken_out_of_it(site:
     )
     assert "in 8 of 10 cases" in page.text("sentence")
     assert page.text("signal") == "No edge found"
+    assert page.text("signal-why") == "Next-bar direction not promoted: −0.4% log-loss skill against coin (t = 0.8)"
     assert "3.1% better than HAR + hour-of-week by QLIKE (t −4.2, n = 5,712)." in page.text("skill")
     assert "81.0 % of 210 outcomes" in page.text("skill")
     assert "h1-2f9c64e1aa07b35d" in page.text("facts")

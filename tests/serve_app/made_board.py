@@ -27,6 +27,7 @@ from tuning.model_version import ModelVersion
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)  # a Wednesday
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 LEVELS = {"EURUSD": 1.0842, "GBPUSD": 1.2711, "USDJPY": 151.42}
+GATE_WORDS = "no edge found: sign1 not promoted: -0.4% log_loss skill against coin (t = 0.8); not better than base rate (t = 0.0, needed -2)."
 Z = {0.05: -1.7, 0.10: -1.26, 0.25: -0.62, 0.50: 0.0, 0.75: 0.63, 0.90: 1.27, 0.95: 1.72}
 
 
@@ -177,6 +178,6 @@ class MadeMarket:
             None,
             1.1,
             None,
-            "No edge found: no direction target passed the gate.",
+            GATE_WORDS,
             self.model().id,
         )

@@ -70,7 +70,7 @@ def test_all_lists_what_is_missing_and_why(make_desk: Any) -> None:
 def test_signals_are_none_unless_there_is_an_edge(desk: Any) -> None:
     signals = {s["symbol"]: s for s in desk.get("/api/v1/signals").json()["signals"]}
     assert {code: s["side"] for code, s in signals.items()} == {"EURUSD": "none", "GBPUSD": "buy", "USDJPY": "none"}
-    assert "No edge found" in signals["EURUSD"]["reason"]
+    assert "no edge found" in signals["EURUSD"]["reason"]
 
 
 def test_a_stale_signal_is_no_side_to_take(desk: Any) -> None:
