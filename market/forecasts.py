@@ -17,7 +17,11 @@ def iso_utc(moment: datetime | None) -> str | None:
     """Aware datetime -> "2020-03-03T12:00:00Z"."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds" if moment.microsecond else "seconds").replace("+00:00", "Z")
+    return (
+        moment.astimezone(UTC)
+        .isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def parse_utc(text: str) -> datetime:
@@ -138,5 +142,7 @@ class BoardUpdate:
     signals: dict[str, dict[str, Any]] = field(default_factory=dict)  # "EURUSD/H1" -> Signal.to_dict()
     skill: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # "H1" -> SkillCards of the champion
     models: dict[str, dict[str, Any]] = field(default_factory=dict)  # "H1" -> ModelVersion.to_dict() of the champion
-    bars: dict[str, list[list[Any]]] = field(default_factory=dict)  # "EURUSD/H1" -> newest bars [close_time, o, h, l, c]
+    bars: dict[str, list[list[Any]]] = field(
+        default_factory=dict
+    )  # "EURUSD/H1" -> newest bars [close_time, o, h, l, c]
     status: dict[str, Any] = field(default_factory=dict)  # source: {connected, reason}, transport, training, started_at

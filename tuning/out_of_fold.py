@@ -40,7 +40,9 @@ class OutOfFold:
     # Return quantiles at market.forecasts.QUANTILE_LEVELS: name -> h -> float [n, 7]; "unconditional" and "stack" at least
     quantiles: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     base_rate: dict[int, np.ndarray] = field(default_factory=dict)  # share of ups in the training part, float [n]
-    stack_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # "rv24" -> family -> weight of the last fold
+    stack_weights: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # "rv24" -> family -> weight of the last fold
     cpu_seconds: dict[str, float] = field(default_factory=dict)  # family -> CPU time of fitting and predicting
 
     def __len__(self) -> int:

@@ -52,7 +52,11 @@ def test_every_process_reads_what_up_wrote(tmp_path: Path, monkeypatch: pytest.M
     save_settings(settings)
     monkeypatch.setenv("LSTMC_HOME", str(tmp_path))
     loaded = load_settings()
-    assert (loaded.symbols, loaded.speed, loaded.bars_path) == (("EURUSD", "GBPUSD"), 600.0, tmp_path / "data" / "simulated-7" / "bars")
+    assert (loaded.symbols, loaded.speed, loaded.bars_path) == (
+        ("EURUSD", "GBPUSD"),
+        600.0,
+        tmp_path / "data" / "simulated-7" / "bars",
+    )
 
 
 def test_no_installation_says_how_to_make_one(tmp_path: Path) -> None:
