@@ -44,6 +44,11 @@ test: install-dev lint
 	@tests/browser/install_chromium.sh
 	@$(BIN)/python -m pytest tests
 
+# Pictures for the docs, of the installation that is running.
+screenshots: install-dev
+	@tests/browser/install_chromium.sh
+	@$(BIN)/python -m tests.browser.take_screenshots
+
 lint: install-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
