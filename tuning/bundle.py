@@ -175,9 +175,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _save_losses(path: Path, losses: Mapping[str, np.ndarray]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({name: np.ascontiguousarray(values) for name, values in losses.items()}, path)
+    path.write_bytes(save({name: np.ascontiguousarray(values) for name, values in losses.items()}))
 
 
 def _refused(path: Path, reason: str) -> BundleRefused:

@@ -74,7 +74,9 @@ def test_the_page_is_complete_without_internet(noise):
     page = (out / "report.html").read_text()
     assert "Nothing was promoted." in page
     assert "Plotly.react" in page
-    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # Plotly's own text holds links that it never opens
+    own = re.sub(
+        r"<script>.*?</script>", "", page, flags=re.DOTALL
+    )  # Plotly's own text holds links that it never opens
     assert "http" not in own
     assert "<link" not in own
     assert "<script src" not in page
