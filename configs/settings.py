@@ -8,15 +8,18 @@ reads that file through `load_settings` and so agrees with the rest.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
+from market.broker_clock import BrokerClock
 from market.errors import ConfigError, InputError, NotRunning
 from market.market_clock import MarketClock
 from market.symbols import MAJORS, symbols
@@ -24,6 +27,10 @@ from market.timeframes import Timeframe
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_NAMES = ("ray_token", "jwt_secret", "data_api_key", "ledger_key")
+MAX_SPEED = 86_400.0  # a day per second; beyond it the clock leaves the calendar within hours
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Names = Annotated[tuple[str, ...], NoDecode]  # in the environment a comma-separated list, as in the CLI
 
 
 class Settings(BaseSettings):
@@ -37,47 +44,51 @@ class Settings(BaseSettings):
     market: Literal["simulated", "recorded", "mt5", "http"] = "simulated"
     bars_dir: Path | None = None  # market=recorded: a folder of SYMBOL_TF.parquet or CSV
     data_api_url: str | None = None  # market=http: the Windows host's data API
-    symbols: tuple[str, ...] = MAJORS
-    timeframes: tuple[str, ...] = ("H1",)
+    symbols: Names = MAJORS
+    timeframes: Names = ("H1",)
     speed: float = 1.0  # market seconds per wall second; simulated and recorded only
-    seed: int = 7  # simulated market
+    seed: Annotated[int, Field(ge=0)] = 7  # simulated market
     start: str | None = None  # recorded: UTC moment the clock starts at
-    history_days: int = 365  # backfill
+    history_days: Annotated[int, Field(ge=1, le=36_500)] = 365  # backfill
     broker_zone: str = "new_york"  # rule of the simulated terminal's server clock, see market.broker_clock
 
-    port: int = 8000  # HTTP API and page
-    dashboard_port: int = 8265
-    data_api_port: int = 8001
-    head_port: int = 6379
+    port: Port = 8000  # HTTP API and page
+    dashboard_port: Port = 8265
+    data_api_port: Port = 8001
+    head_port: Port = 6379
     client_host: str = "127.0.0.1"
-    cors_origins: tuple[str, ...] = ()
-    requests_per_minute: int = 60
+    cors_origins: Names = ()
+    requests_per_minute: Annotated[int, Field(ge=1)] = 60
 
     train_on_start: bool = True
     train_preset: Literal["quick", "full", "m15"] = "quick"
-    poll_seconds: float = 1.0  # wall seconds between looks for closed bars
-    board_bars: int = 240  # bars per symbol on the page
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0  # wall seconds between looks for closed bars
+    board_bars: Annotated[int, Field(ge=1, le=5000)] = 240  # bars per symbol on the page
 
     clock: dict[str, Any] | None = None  # MarketClock.to_dict(); set by `up`
 
     @field_validator("symbols", mode="before")
     @classmethod
     def _symbols(cls, value: Any) -> Any:
-        codes = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        return tuple(s.code for s in symbols(codes))
+        return tuple(s.code for s in symbols(_parts(value)))
 
     @field_validator("timeframes", mode="before")
     @classmethod
     def _timeframes(cls, value: Any) -> Any:
-        names = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        return tuple(dict.fromkeys(Timeframe.parse(name).value for name in names))
+        return tuple(dict.fromkeys(Timeframe.parse(name).value for name in _parts(value)))
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _cors_origins(cls, value: Any) -> Any:
+        return tuple(_parts(value))
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if not self.symbols or not self.timeframes:
             raise ValueError("at least one symbol and one timeframe are needed")
-        if self.speed <= 0:
-            raise ValueError("speed must be positive")
+        if not 0 < self.speed <= MAX_SPEED:  # not a number is refused, too
+            raise ValueError(f"speed must be positive and at most {MAX_SPEED:g}")
+        BrokerClock(self.broker_zone)  # ConfigError names the rules
         if self.market == "recorded" and self.bars_dir is None:
             raise ValueError("market=recorded needs bars_dir (--bars DIR)")
         if self.market == "http" and not self.data_api_url:
@@ -133,17 +144,32 @@ class Settings(BaseSettings):
         return self.market in ("mt5", "http")
 
     def secret(self, name: str) -> SecretStr:
-        """A secret from `<home>/secrets/<name>`, or from LSTMC_SECRET_<NAME>; ConfigError says how to make it."""
+        """A secret from `<home>/secrets/<name>`, or from LSTMC_SECRET_<NAME>; ConfigError says how to make it.
+
+        An empty file is no secret: whoever sends nothing would hold it.
+        """
         from_environment = os.environ.get(f"LSTMC_SECRET_{name.upper()}")
         if from_environment:
             return SecretStr(from_environment)
         path = self.home_path / "secrets" / name
         try:
-            return SecretStr(path.read_text().strip())
+            found = path.read_text().strip()
         except FileNotFoundError:
             raise ConfigError(
                 f"The secret {name!r} is missing in {path.parent}.", hint="Run `lstmc up` once; it makes the secrets."
             ) from None
+        if not found:
+            raise ConfigError(f"The secret {path} is empty.", hint="Remove it and run `lstmc up`; it makes a new one.")
+        return SecretStr(found)
+
+
+def _parts(value: Any) -> list[Any]:
+    """`"A, B"` or a list -> its parts, empty ones left out of a text."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise ValueError("must be a list, or text with commas")
 
 
 def make_settings(profile: str = "local", **given: Any) -> Settings:
@@ -165,6 +191,8 @@ def _build(fields: dict[str, Any]) -> Settings:
         raise
     except ValidationError as error:
         raise ConfigError(_first_problem(error), hint="See configs/local.yaml for all keys.") from None
+    except SettingsError as error:
+        raise ConfigError(f"The environment: {error}.", hint="Lists have commas, dictionaries are JSON.") from None
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -185,13 +213,17 @@ def save_settings(settings: Settings) -> Path:
 
 def load_settings(home: str | Path | None = None) -> Settings:
     """The running installation's settings: `home`, else LSTMC_HOME, else ./.lstmc. NotRunning when there are none."""
-    import json
-
     folder = Path(home or os.environ.get("LSTMC_HOME") or ".lstmc").expanduser().resolve()
     path = folder / "settings.json"
     if not path.exists():
         raise NotRunning(f"No installation in {folder}.", hint="Start one with `lstmc up`, or point LSTMC_HOME to it.")
-    return _build(json.loads(path.read_text()) | {"home": folder})
+    try:
+        fields = json.loads(path.read_text())
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path} is not a JSON object.", hint="Remove it and run `lstmc up`.")
+    return _build(fields | {"home": folder})
 
 
 def ensure_secrets(settings: Settings) -> None:

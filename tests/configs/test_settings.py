@@ -40,6 +40,17 @@ def test_flags_beat_the_environment_and_that_beats_the_file(monkeypatch: pytest.
         ({"market": "mt5", "speed": 60}, ConfigError, "speed 1"),
         ({"symbols": ""}, ConfigError, "at least one symbol"),
         ({"profile": "cloud"}, ConfigError, "local or production"),
+        ({"speed": float("nan")}, ConfigError, "speed must be positive"),
+        ({"speed": 1e12}, ConfigError, "at most 86400"),
+        ({"history_days": 0}, ConfigError, "history_days"),
+        ({"history_days": 10**8}, ConfigError, "history_days"),
+        ({"port": 99_999}, ConfigError, "port"),
+        ({"seed": -1}, ConfigError, "seed"),
+        ({"board_bars": 0}, ConfigError, "board_bars"),
+        ({"poll_seconds": 0}, ConfigError, "poll_seconds"),
+        ({"requests_per_minute": 0}, ConfigError, "requests_per_minute"),
+        ({"symbols": 5}, ConfigError, "symbols: must be a list"),
+        ({"broker_zone": "mars"}, ConfigError, "Unknown broker clock 'mars'"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(given: dict[str, object], kind: type[LstmcError], words: str) -> None:
@@ -86,3 +97,27 @@ def test_markets_do_not_share_their_data(tmp_path: Path) -> None:
         {"market": "mt5", "speed": 1},
     ]
     assert len({make_settings(home=tmp_path, **kind).bars_path for kind in kinds}) == len(kinds)
+
+
+def test_lists_in_the_environment_have_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTMC_SYMBOLS", "EURUSD, gbpusd")
+    monkeypatch.setenv("LSTMC_TIMEFRAMES", "H1")
+    monkeypatch.setenv("LSTMC_CORS_ORIGINS", "https://a.example,https://b.example")
+    settings = make_settings()
+    assert (settings.symbols, settings.timeframes) == (("EURUSD", "GBPUSD"), ("H1",))
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[1]", "7"])
+def test_a_broken_settings_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(ConfigError):
+        load_settings(tmp_path)
+
+
+def test_an_empty_secret_is_none(tmp_path: Path) -> None:
+    settings = make_settings(home=tmp_path)
+    ensure_secrets(settings)
+    (tmp_path / "secrets" / "data_api_key").write_text("\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        settings.secret("data_api_key")
