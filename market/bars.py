@@ -35,7 +35,7 @@ BAR_SCHEMA = pa.schema(
 
 QUARANTINE_SCHEMA = BAR_SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
 
-# A close this many robust deviations from its neighbours' level is not a price (a x1000 print, a missing decimal point).
+# A price this far from its neighbours' level is none (a x1000 print, a missing decimal point).
 JUMP_LIMIT = 0.25  # |log(price / running median)|
 
 
@@ -101,9 +101,9 @@ def bars_from_columns(
 def validate(bars: pa.Table, timeframe: Timeframe) -> tuple[pa.Table, pa.Table]:
     """Split one symbol's bars, oldest first, into (good in BAR_SCHEMA, bad in QUARANTINE_SCHEMA).
 
-    Reasons, first match wins: not_a_number, not_positive, misordered_prices (low <= open, close <= high is broken),
-    off_grid (open not on the timeframe's grid), duplicate (same open twice, different content: the first stays),
-    out_of_order, price_jump (further than exp(JUMP_LIMIT) from the running median of 11 closes).
+    Reasons, first match wins: not_a_number, not_positive, price_jump (further than exp(JUMP_LIMIT) from the running median
+    of 11 closes), misordered_prices (low <= open, close <= high is broken), off_grid (open not on the timeframe's grid),
+    duplicate (the same open again: the first sound row stays), out_of_order (opens before a sound row above it).
     """
     n = bars.num_rows
     if n == 0:
@@ -123,18 +123,24 @@ def validate(bars: pa.Table, timeframe: Timeframe) -> tuple[pa.Table, pa.Table]:
     mark((low > np.minimum(o, c)) | (h < np.maximum(o, c)), "misordered_prices")
     if timeframe.seconds <= 3600:  # longer bars start on the broker's midnight, not on a UTC grid
         mark(seconds % timeframe.seconds != 0, "off_grid")
-    _, first = np.unique(seconds, return_index=True)
-    repeated = np.ones(n, bool)
-    repeated[first] = False
-    mark(repeated, "duplicate")
-    newest_before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(seconds)[:-1]])
-    mark(seconds < newest_before, "out_of_order")
+    mark(_repeated(seconds, reason == ""), "duplicate")
+    sound = np.where(reason == "", seconds, np.iinfo(np.int64).min)
+    mark(seconds < np.maximum.accumulate(sound), "out_of_order")
 
     good = reason == ""
     bad = bars.filter(pa.array(~good))
     return bars.filter(pa.array(good)), bad.append_column(
         QUARANTINE_SCHEMA.field("reason"), pa.array(reason[~good], pa.string())
     )
+
+
+def _repeated(seconds: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Usable rows whose open an earlier usable row has. A rejected row takes nobody's place. [n] bool"""
+    rows = np.flatnonzero(usable)
+    _, first = np.unique(seconds[rows], return_index=True)
+    repeated = usable.copy()
+    repeated[rows[first]] = False
+    return repeated
 
 
 def _far_from_neighbours(prices: np.ndarray, usable: np.ndarray) -> np.ndarray:
