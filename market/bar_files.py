@@ -38,6 +38,7 @@ _ALIASES = {
     "volume": "tick_volume",
     "spread_points": "spread",
 }
+_EARLIEST, _LATEST = np.datetime64("1970-01-02", "s"), np.datetime64("2200-01-01", "s")
 _TIME_FORMS = ("%Y.%m.%d %H:%M:%S", "%Y.%m.%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y.%m.%d", "%Y-%m-%d")
 
 
@@ -230,7 +231,19 @@ def _columns(raw: pa.Table, path: Path) -> dict[str, np.ndarray]:
 
 
 def _time_column(given: dict[str, pa.ChunkedArray], path: Path) -> np.ndarray:
-    """Server wall clock; MetaTrader's <DATE> and <TIME> are joined, a number is epoch seconds (or ms)."""
+    """Server wall clock [n]; BadBars where it is no time at which a bar could have been made."""
+    times = _parsed_times(given, path)
+    wrong = times[(times < _EARLIEST) | (times >= _LATEST)]
+    if len(wrong):
+        raise BadBars(
+            f"{path.name}: {len(wrong)} times lie outside 1970 to 2200, the first is {wrong[0]}.",
+            hint="Numbers must be epoch seconds or milliseconds.",
+        )
+    return times
+
+
+def _parsed_times(given: dict[str, pa.ChunkedArray], path: Path) -> np.ndarray:
+    """MetaTrader's <DATE> and <TIME> are joined, a number is epoch seconds (or ms)."""
     column = given["time"]
     if "date" in given and pa.types.is_string(column.type):
         column = pc.binary_join_element_wise(given["date"].cast(pa.string()), column, " ")
@@ -266,10 +279,10 @@ def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 
 
 def _whole(values: np.ndarray | None, kind: type) -> Any:
-    """Counts; -1, NaN and empty mean "the source has none" -> null."""
+    """Counts; -1, NaN, empty and what is too large for a count mean "the source has none" -> null."""
     if values is None:
         return None
-    unknown = ~np.isfinite(values) | (values < 0)
+    unknown = ~((values >= 0) & (values < np.iinfo(kind).max))
     if unknown.all():
         return None
     return pa.array(np.where(unknown, 0, values).astype(kind), mask=unknown)

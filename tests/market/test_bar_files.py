@@ -92,6 +92,25 @@ def test_columns_that_do_not_fit_are_named(tmp_path: Path, columns: dict[str, ob
         read_bar_file(path, received_at=NOW)
 
 
+@pytest.mark.parametrize(
+    "time", ["0001.01.01 00:00", "9999.01.01 00:00", "1583157600000000000", "1583157600000000", "-5"]
+)
+def test_a_time_that_no_bar_can_have_is_refused(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "EURUSD_H1.csv"
+    path.write_text(f"time,open,high,low,close\n{time},1,1,1,1\n")
+    with pytest.raises(BadBars, match="outside 1970 to 2200"):
+        read_bar_file(path, received_at=NOW)
+    with pytest.raises(BadBars, match="outside 1970 to 2200"):
+        folder_contents(tmp_path)
+
+
+@pytest.mark.parametrize("spread", ["1e12", "inf", "-1", ""])
+def test_a_spread_that_is_none_is_null(tmp_path: Path, spread: str) -> None:
+    path = tmp_path / "EURUSD_H1.csv"
+    path.write_text(f"time,open,high,low,close,spread\n2020.03.02 14:00,1,1,1,1,{spread}\n2020.03.02 15:00,1,1,1,1,7\n")
+    assert read_bar_file(path, received_at=NOW).bars["spread_points"].to_pylist() == [None, 7]
+
+
 def test_folders_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadBars, match="does not exist"):
         read_bar_folder(tmp_path / "nowhere", received_at=NOW)
