@@ -87,3 +87,8 @@ def test_a_missing_number_is_null_and_an_enum_its_value() -> None:
     signal = Signal("EURUSD", "H1", moment, Side.NONE, 24, None, None, None, "no edge found", "h1-0")
     assert signal.to_dict()["side"] == "none"
     assert signal.to_dict()["as_of"] == "2020-03-03T12:00:00Z"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_know_is_null(number: float) -> None:
+    assert jsonable({"x": [number, 1.0]}) == {"x": [None, 1.0]}
