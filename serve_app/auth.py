@@ -24,6 +24,7 @@ ALGORITHM = "HS256"
 LEEWAY_SECONDS = 60
 MINIMUM_SECRET_BYTES = 32  # HS256, RFC 7518 section 3.2
 SCOPES = ("read", "signals")
+MAX_DAYS = 3650
 _REQUIRED = ["exp", "iat", "aud", "iss", "sub", "scope", "jti"]
 
 
@@ -53,9 +54,10 @@ def issue_token(
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         raise ConfigError(f"Unknown scope {', '.join(unknown) or '(none)'}.", hint=f"Scopes: {', '.join(SCOPES)}.")
-    if not subject.strip() or days <= 0:
+    if not subject.strip() or not 0 < days <= MAX_DAYS:  # not a number is refused, too
         raise ConfigError(
-            "A token needs a subject and a positive number of days.", hint="Example: --subject desk-7 --days 30."
+            f"A token needs a subject and a positive number of days, at most {MAX_DAYS}.",
+            hint="Example: --subject desk-7 --days 30.",
         )
     issued = int(time.time() if now is None else now)
     claims = {

@@ -113,7 +113,14 @@ def test_the_cache_is_bounded(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"scopes": ("trade",)}, "trade"), ({"scopes": ()}, "none"), ({"subject": " "}, "subject"), ({"days": 0}, "days")],
+    [
+        ({"scopes": ("trade",)}, "trade"),
+        ({"scopes": ()}, "none"),
+        ({"subject": " "}, "subject"),
+        ({"days": 0}, "days"),
+        ({"days": float("nan")}, "days"),
+        ({"days": float("inf")}, "days"),
+    ],
 )
 def test_a_senseless_token_is_not_issued(settings: Settings, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
