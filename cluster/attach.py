@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from configs.settings import Settings
 from market.errors import InputError, LstmcError, MarketUnavailable, WrongToken
 
 LOOK_SECONDS = 2.0
+QUIET_SECONDS = 300.0  # without a terminal: how often the live line is written down
 
 
 def connection_words(table: dict[str, Any]) -> str:
@@ -42,10 +42,11 @@ def stay(settings: Settings, run: Run) -> None:
     def end(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    for stop_signal in (signal.SIGINT, signal.SIGTERM):  # a shell's background job has SIGINT switched off
+        signal.signal(stop_signal, end)
     note("Ctrl-C ends everything that was started.")
     try:
-        with Progress() as progress:
+        with Progress(quiet_seconds=QUIET_SECONDS) as progress:
             while (now := read_run(settings.home_path)) is not None and now.run_id == run.run_id and now.state == "up":
                 if not now.alive("head"):
                     progress.say(
@@ -65,14 +66,7 @@ def stay(settings: Settings, run: Run) -> None:
 def _shutdown(home: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it alive
     note("\nending what was started ...")
-    _leave_ray()
     note(f"ended {nodes.stop(home)} processes; bars, models and ledger stay")
-
-
-def _leave_ray() -> None:
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        ray.shutdown()
 
 
 def _live_line(settings: Settings, run: Run) -> str:

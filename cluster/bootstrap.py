@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,6 +54,7 @@ def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> 
         if fresh:
             run = _record(settings, run, began, had_bars)
             _first_training(settings, progress)
+        _leave()
     return settings, run, fresh
 
 
@@ -91,6 +94,7 @@ def _running(home: Path, given: dict[str, Any], progress: Progress) -> tuple[Set
     settings = load_settings(home)
     if health.is_running(settings, run):
         _refuse_other_flags(settings, given)
+        health.check_token(settings)
         progress.say("already running" if run.state == "up" else "an unfinished start is there: going on with it")
         return settings, run
     ended = nodes.stop(home)
@@ -227,6 +231,13 @@ def _connect(settings: Settings, progress: Progress) -> None:
         )
     names = start_actors(settings)
     progress.say(f"nodes joined, actors placed: {', '.join(names)}")
+
+
+def _leave() -> None:
+    """Everything is detached; nothing needs this driver any more."""
+    import ray
+
+    ray.shutdown()
 
 
 def _has_mt5(found: list[dict[str, Any]]) -> bool:
@@ -386,12 +397,13 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
     token = issue_token(settings, "local", days=30)
     api = health.api_url(settings)
     champions = health.champions(settings)
+    command = _command(settings)
     return {
         "page": f"{api}/#token={token}",
         "api": f"{api}/api/v1/predictions/{settings.symbols[0]}?timeframe={settings.timeframes[0]}",
         "docs": f"{api}/openapi.json",
         "token": token,
-        "curl": f'curl -H "Authorization: Bearer $(lstmc token issue)" "{api}/api/v1/forex/all"',
+        "curl": f'curl -H "Authorization: Bearer $({command} token issue)" "{api}/api/v1/forex/all"',
         "ray_dashboard": jobs.dashboard_url(settings),
         "ray_token": str(settings.home_path / "secrets" / "ray_token"),
         "data_api": f"http://127.0.0.1:{settings.data_api_port}/mt5/health"
@@ -404,8 +416,14 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
         "symbols": list(settings.symbols),
         "cold_s": run.cold_s,
         "warm_s": run.warm_s,
-        "stop": "lstmc down",
+        "stop": f"{command} down",
     }
+
+
+def _command(settings: Settings) -> str:
+    """How this `lstmc` is called from here, for this home."""
+    program = "lstmc" if shutil.which("lstmc") else os.path.relpath(Path(sys.executable).parent / "lstmc")
+    return program if settings.home_path == Path(".lstmc").resolve() else f"{program} --home {settings.home_path}"
 
 
 def down(home: Path) -> int:

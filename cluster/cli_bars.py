@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.console import Json, comma_list, example, moment, new_app, rows, settings, show
+from cluster.console import Json, comma_list, example, moment, new_app, note, rows, settings, show
+
+if TYPE_CHECKING:
+    from configs.settings import Settings
 
 app = new_app()
 
@@ -67,17 +70,33 @@ def _reasons(quarantined: Any) -> dict[str, int]:
 
 @app.command(epilog=example("lstmc bars backfill"))
 def backfill(as_json: Json = False) -> None:
-    """What history is stored. The running cluster loads and keeps it by itself."""
+    """Load what history is missing. A running cluster does that by itself; then this shows what it has."""
     from cluster import health
 
     here = settings()
-    counts = _store().counts()
-    ages = health.bar_ages(here)
+    if not health.is_running(here, health.current_run(here)):
+        _load_history(here)
+    counts, ages = _store().counts(), health.bar_ages(here)
     report = [
         {"series": f"{s}/{t}", "bars": counts.get((s, t), 0), "last_close": ages[f"{s}/{t}"]["last_close"]}
         for s, t in _series(None, None)
     ]
     show(report, as_json, lambda _: rows(["series", "bars", "last close"], [list(line.values()) for line in report]))
+
+
+def _load_history(here: Settings) -> None:
+    """With the terminal in this process; MarketUnavailable when it does not answer."""
+    from actors.market_data import MarketData
+    from market.errors import MarketUnavailable
+    from mt5_actor_windows.actor import Mt5Actor
+
+    source = Mt5Actor(here)
+    core = MarketData(
+        [("local", source)], _store(), here.symbols, here.timeframes, here.history_days, here.market_clock.now
+    )
+    result = core.backfill(lambda symbol, done, total: note(f"{symbol} {done}/{total}"))
+    if result["reason"]:
+        raise MarketUnavailable(f"History could not be loaded: {result['reason']}")
 
 
 @app.command(epilog=example("lstmc bars gaps --symbols EURUSD"))

@@ -58,6 +58,16 @@ def dashboard_get(settings: Settings, path: str) -> Any:
     return body
 
 
+def check_token(settings: Settings) -> None:
+    """WrongToken when the running cluster does not take ours; a dashboard that does not answer yet says nothing."""
+    try:
+        dashboard_get(settings, "/api/version")
+    except WrongToken:
+        raise
+    except LstmcError:
+        return
+
+
 def nodes(settings: Settings) -> list[dict[str, Any]]:
     """Ray's view of its nodes: role, state, address, resources."""
     body = dashboard_get(settings, "/api/v0/nodes?limit=100&detail=1")

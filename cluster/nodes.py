@@ -9,6 +9,7 @@ import getpass
 import hashlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -16,8 +17,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -28,6 +30,14 @@ from market.errors import ClusterError, PortInUse
 
 HEAD_MEMORY = 300 * 1024**2  # bytes of object store; bars and models are small
 MT5_MEMORY = 80 * 1024**2
+OUR_PORTS = range(20_000, 32_000)
+NODE_HELPERS = (
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "metrics-export-port",
+    "runtime-env-agent-port",
+)
+HEAD_HELPERS = (*NODE_HELPERS, "ray-client-server-port")
 PORT_FLAGS = {
     "port": "--port",
     "dashboard_port": "--dashboard-port",
@@ -74,15 +84,15 @@ def ray_environment(settings: Settings, run_id: str, node: str) -> dict[str, str
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "DASHBOARD_METRIC_PORT": str(free_port()),
+            "DASHBOARD_METRIC_PORT": str(free_ports(1)[0]),
         }
     )
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_ports(count: int, avoid: Collection[int] = ()) -> list[int]:
+    """Distinct ports that nobody listens on, below the range from which the system takes ports of its own accord."""
+    candidates = random.sample(OUR_PORTS, len(OUR_PORTS))
+    return list(islice((port for port in candidates if port not in avoid and not _busy(port)), count))
 
 
 def listens(port: int, host: str = "127.0.0.1") -> bool:
@@ -121,7 +131,7 @@ def _busy(port: int) -> bool:
 
 
 def _next_free(port: int) -> int:
-    return next((p for p in range(port + 1, min(port + 200, 65536)) if not _busy(p)), free_port())
+    return next((p for p in range(port + 1, min(port + 200, 65536)) if not _busy(p)), free_ports(1)[0])
 
 
 def _listener(port: int) -> str:
@@ -138,32 +148,31 @@ def _listener(port: int) -> str:
     return ""
 
 
-def head_command(settings: Settings, cores: int) -> list[str]:
+def head_command(settings: Settings, cores: int, ports: Mapping[str, int]) -> list[str]:
+    """`ports`: of Ray's own helpers, see `helper_ports`."""
     return [
         "ray", "start", "--head", "--block", f"--port={settings.head_port}", f"--temp-dir={temp_dir(settings.home_path)}",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={settings.dashboard_port}",
         f"--num-cpus={max(2, cores)}", "--labels=role=head", f"--object-store-memory={HEAD_MEMORY}",
-        f"--ray-client-server-port={free_port()}", *_agent_ports(), "--disable-usage-stats",
+        *_port_flags(ports), "--disable-usage-stats",
     ]  # fmt: skip
 
 
-def mt5_command(gcs_address: str, *, memory: int | None = MT5_MEMORY) -> list[str]:
+def mt5_command(gcs_address: str, ports: Mapping[str, int]) -> list[str]:
     """`ray start` of the node that holds the terminal: the `mt5` resource, zero CPUs so that nothing else lands there."""
     return [
         "ray", "start", "--block", f"--address={gcs_address}", "--num-cpus=0", "--num-gpus=0", '--resources={"mt5": 1}',
-        "--labels=role=mt5", *([f"--object-store-memory={memory}"] if memory else []), *_agent_ports(),
+        "--labels=role=mt5", f"--object-store-memory={MT5_MEMORY}", *_port_flags(ports),
     ]  # fmt: skip
 
 
-def _agent_ports() -> list[str]:
-    """Ray's fixed defaults collide when two raylets share a machine."""
-    names = (
-        "dashboard-agent-listen-port",
-        "dashboard-agent-grpc-port",
-        "metrics-export-port",
-        "runtime-env-agent-port",
-    )
-    return [f"--{name}={free_port()}" for name in names] + ["--min-worker-port=0", "--max-worker-port=0"]
+def helper_ports(names: Sequence[str], avoid: Collection[int] = ()) -> dict[str, int]:
+    """A port for each of Ray's helpers: its fixed defaults collide when two raylets share a machine."""
+    return dict(zip(names, free_ports(len(names), avoid), strict=True))
+
+
+def _port_flags(ports: Mapping[str, int]) -> list[str]:
+    return [f"--{name}={port}" for name, port in ports.items()] + ["--min-worker-port=0", "--max-worker-port=0"]
 
 
 def _spawn(command: Sequence[str], environment: dict[str, str], log: Path) -> Started:
@@ -179,7 +188,9 @@ def _spawn(command: Sequence[str], environment: dict[str, str], log: Path) -> St
             cwd=ROOT,
             start_new_session=True,
         )
-    return Started.of(child.pid)
+    started = Started.of(child.pid)
+    child.returncode = 0  # it outlives us and is followed by pid: Popen shall not complain that it still runs
+    return started
 
 
 def new_run(settings: Settings) -> Run:
@@ -200,7 +211,10 @@ def start_head(settings: Settings) -> Run:
     shutil.rmtree(run.temp_dir, ignore_errors=True)  # a dead session's sockets and `ray_current_cluster`
     home = settings.home_path
     log = home / "logs" / "head.log"
-    head = _spawn(head_command(settings, os.cpu_count() or 2), ray_environment(settings, run.run_id, "head"), log)
+    helpers = helper_ports(HEAD_HELPERS, run.ports.values())
+    run = replace(run, ports=run.ports | {f"head {name}": port for name, port in helpers.items()})
+    command = head_command(settings, os.cpu_count() or 2, helpers)
+    head = _spawn(command, ray_environment(settings, run.run_id, "head"), log)
     run = run.with_process("head", head)
     write_run(home, run)
     _wait(lambda: listens(settings.head_port), head, log, "The Ray head did not start")
@@ -211,7 +225,8 @@ def start_mt5_node(settings: Settings, run: Run) -> Run:
     """Start the second raylet of a running head. Returns before it has joined: see `bootstrap`."""
     home = settings.home_path
     environment = ray_environment(settings, run.run_id, "mt5")
-    node = _spawn(mt5_command(f"127.0.0.1:{settings.head_port}"), environment, home / "logs" / "mt5_node.log")
+    command = mt5_command(f"127.0.0.1:{settings.head_port}", helper_ports(NODE_HELPERS, run.ports.values()))
+    node = _spawn(command, environment, home / "logs" / "mt5_node.log")
     run = run.with_process("mt5", node)
     write_run(home, run)
     return run

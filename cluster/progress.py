@@ -12,7 +12,10 @@ QUIET_SECONDS = 5.0  # without a terminal: at most one line about the same activ
 class Progress:
     """Writes to stderr, so that stdout stays for data. `started`: monotonic seconds that count as zero."""
 
-    def __init__(self, stream: TextIO | None = None, *, started: float | None = None) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, started: float | None = None, quiet_seconds: float = QUIET_SECONDS
+    ) -> None:
+        self._quiet_seconds = quiet_seconds
         self._stream = stream or sys.stderr
         self._started = time.monotonic() if started is None else started
         self._status: Any = None
@@ -43,7 +46,7 @@ class Progress:
                 self._status = self._console.status(text)
                 self._status.start()
             self._status.update(f"{text} ({self.seconds:.0f} s)")
-        elif time.monotonic() - self._last_line > QUIET_SECONDS:
+        elif time.monotonic() - self._last_line > self._quiet_seconds:
             self.say(text)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from market.errors import PortInUse
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    ports = {name: nodes.free_port() for name in nodes.PORT_FLAGS}
+    ports = dict(zip(nodes.PORT_FLAGS, nodes.free_ports(4), strict=True))
     made = make_settings(home=tmp_path, **ports)
     ensure_secrets(made)
     return made
@@ -71,7 +71,7 @@ def test_the_temp_dir_is_short_and_one_per_home() -> None:
 
 
 def test_the_mt5_node_has_the_resource_and_no_cpus() -> None:
-    command = nodes.mt5_command("127.0.0.1:6379")
+    command = nodes.mt5_command("127.0.0.1:6379", {"metrics-export-port": 20001})
     assert "--num-cpus=0" in command
     assert '--resources={"mt5": 1}' in command
     assert "--labels=role=mt5" in command
@@ -79,7 +79,8 @@ def test_the_mt5_node_has_the_resource_and_no_cpus() -> None:
 
 def test_the_token_is_on_no_command_line(settings: Settings) -> None:
     token = (settings.home_path / "secrets" / "ray_token").read_text()
-    commands = [*nodes.head_command(settings, 2), *nodes.mt5_command("x:1"), *nodes.node_plan("windows", settings, "h")]
+    plan = nodes.node_plan("windows", settings, "h")
+    commands = [*nodes.head_command(settings, 2, {}), *nodes.mt5_command("x:1", {}), *plan]
     assert not any(token in word for word in commands)
 
 
@@ -91,3 +92,9 @@ def test_the_windows_plan_is_powershell(settings: Settings) -> None:
 
 def test_stopping_nothing_ends_nothing(tmp_path: Path) -> None:
     assert nodes.stop(tmp_path) == 0
+
+
+def test_ports_are_distinct_and_avoid_those_already_given() -> None:
+    first = nodes.free_ports(50)
+    assert len(set(first)) == 50
+    assert not set(nodes.free_ports(50, avoid=first)) & set(first)

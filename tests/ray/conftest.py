@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from cluster.health import http_get
-from cluster.nodes import PORT_FLAGS, free_port, stop
+from cluster.nodes import PORT_FLAGS, free_ports, stop
 from cluster.run_record import Run, read_run
 from configs.settings import Settings, load_settings
 
@@ -54,8 +54,9 @@ class Cluster:
         assert run is not None
         return run
 
-    def lstmc(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([LSTMC, *words], capture_output=True, text=True, env=self.environment, timeout=300)
+    def lstmc(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        shell = self.environment | environment
+        done = subprocess.run([LSTMC, *words], capture_output=True, text=True, env=shell, timeout=300)
         assert not check or done.returncode == 0, f"lstmc {' '.join(words)}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -79,7 +80,7 @@ def eventually(look: Callable[[], T], seconds: float = 60.0, what: str = "") -> 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("home"), {name: free_port() for name in PORT_FLAGS})
+    made = Cluster(tmp_path_factory.mktemp("home"), dict(zip(PORT_FLAGS, free_ports(4), strict=True)))
     try:
         made.lstmc("up", *made.flags)
         yield made

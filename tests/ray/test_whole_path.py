@@ -113,6 +113,14 @@ def test_a_job_needs_the_token(cluster: Cluster) -> None:
     assert http_get(dashboard, (cluster.home / "secrets" / "ray_token").read_text())[0] == 200
 
 
+def test_a_wrong_token_is_named(cluster: Cluster) -> None:
+    for command in (["train"], ["up", "--detach"]):
+        refused = cluster.lstmc(*command, check=False, LSTMC_SECRET_RAY_TOKEN="wrong" * 12)
+        assert refused.returncode == 3, refused.stderr
+        assert "token" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
 def test_ray_job_submit_from_outside_retrains(cluster: Cluster, tmp_path: Path) -> None:
     models = len(cluster.json("models", "list"))
     shell = cluster.environment | {
