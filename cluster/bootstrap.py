@@ -6,34 +6,33 @@ Settings and secrets -> clock -> head -> mt5 node -> actors -> backfill, champio
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster import health, jobs, nodes
+from cluster.fill import fill, import_ray
 from cluster.market_start import start_market
 from cluster.progress import Progress
 from cluster.run_record import Run, members, read_run, write_run
 from configs.settings import Settings, ensure_secrets, load_settings, make_settings, save_settings
-from market.errors import ClusterError, LstmcError
+from market.errors import ClusterError
 
-BACKFILL_SECONDS = 600.0
 FORECAST_SECONDS = 180.0
 
 
 def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> tuple[Settings, Run, bool]:
     """Bring everything up and wait for the first forecast. `given`: settings from flags, None where not given.
 
-    Returns settings, record, and whether this call started the cluster (False: it ran already). ClusterError says which step failed; what was started stays up, so that `status` and the logs can be read.
+    Returns settings, record, and whether this call started the cluster (False: it ran already). ClusterError says which
+    step failed; what was started stays up, so that `status` and the logs can be read.
     """
     began = time.time()
     home = make_settings(profile, **_only(given, "home")).home_path
@@ -49,7 +48,7 @@ def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> 
         had_bars = _has_bars(settings)
         _connect(settings, progress)
         if fresh:
-            _fill(settings, progress)
+            fill(settings, progress)
         _first_forecast(settings, progress)
         if fresh:
             run = _record(settings, run, began, had_bars)
@@ -171,7 +170,7 @@ def _start_nodes(settings: Settings, progress: Progress) -> Run:
     progress.doing("starting the Ray head")
     health.use_token(settings)  # before Ray is imported, which is when it looks
     warm = ThreadPoolExecutor(1)
-    warm.submit(_import_ray)  # seconds of imports, while the head starts
+    warm.submit(import_ray)  # seconds of imports, while the head starts
     run = nodes.start_head(settings)
     progress.say(f"head started (pid {run.processes['head'].pid}, port {settings.head_port})")
     if settings.market != "http":
@@ -179,16 +178,6 @@ def _start_nodes(settings: Settings, progress: Progress) -> Run:
         progress.say(f"mt5 node started (pid {run.processes['mt5'].pid})")
     warm.shutdown(wait=True)
     return run
-
-
-def _import_ray() -> None:
-    import ray
-    from ray import serve
-
-    from serve_app import app
-
-    _ = (ray, serve, app)
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # we say what happens ourselves
 
 
 def _bring_back_mt5(settings: Settings, run: Run, progress: Progress) -> Run:
@@ -250,105 +239,6 @@ def _until(ready: Callable[[], bool], seconds: float, what: str, log: Path) -> N
         if time.monotonic() > deadline:
             raise ClusterError(f"{what} within {seconds:.0f} s: {nodes.last_lines(log, 2)}", hint=f"See {log}.")
         time.sleep(0.2)
-
-
-# History, champion, Serve
-
-
-def _fill(settings: Settings, progress: Progress) -> None:
-    """Backfill, then the econometric champion; Serve is deployed meanwhile."""
-    with ThreadPoolExecutor(1) as beside:
-        deployed = beside.submit(deploy, settings)
-        _backfill(settings, progress)
-        _champions(settings, progress)
-        _await(deployed, lambda: progress.doing("deploying the HTTP side"))
-    progress.say(f"HTTP side deployed on port {settings.port}")
-
-
-def _await(future: Future[Any], meanwhile: Callable[[], None]) -> Any:
-    while not future.done():
-        meanwhile()
-        time.sleep(0.2)
-    return future.result()
-
-
-def deploy(settings: Settings) -> None:
-    """Deploy or update the Serve application."""
-    _import_ray()
-    from ray import serve
-
-    from serve_app.app import APP_NAME, build
-
-    serve.start(proxy_location="HeadOnly", http_options={"host": settings.client_host, "port": settings.port})
-    serve.run(build({"home": str(settings.home_path)}), name=APP_NAME, route_prefix="/")
-
-
-def _backfill(settings: Settings, progress: Progress) -> None:
-    import ray
-
-    from actors import handles
-
-    deadline = time.monotonic() + BACKFILL_SECONDS
-    while True:
-        at = ray.get(handles.market_data().progress.remote(), timeout=60)
-        if at["ready"]:
-            break
-        if time.monotonic() > deadline:
-            raise ClusterError(
-                f"History could not be loaded: {at['reason'] or 'it takes too long'}.", hint="See `lstmc doctor`."
-            )
-        progress.doing(f"loading history: {at['symbol']} {at['done']}/{at['total']} {at['reason']}".rstrip())
-        time.sleep(0.2)
-    progress.say(f"history is in: {_bar_count(settings):,} bars")
-
-
-def _bar_count(settings: Settings) -> int:
-    from market.bar_store import BarStore
-
-    return sum(BarStore(settings.bars_path).counts().values())
-
-
-def _champions(settings: Settings, progress: Progress) -> None:
-    """The econometric baseline as first champion, fitted on the cluster, where there is none."""
-    from tuning.registry import Registry
-
-    registry = Registry(settings.registry_path)
-    for timeframe in settings.timeframes:
-        champion = registry.champion(timeframe)
-        what = f"fitting the econometric champion for {timeframe}"
-        if champion is None:
-            future = _fit_champion(settings, timeframe)
-            model_id = _await_champion(future, partial(progress.doing, what))
-            progress.say(f"champion of {timeframe}: {model_id} (econometric)")
-        else:
-            progress.say(f"champion of {timeframe}: {champion.id} ({champion.kind})")
-
-
-def _await_champion(future: Future[Any], meanwhile: Callable[[], None]) -> str:
-    try:
-        return str(_await(future, meanwhile))
-    except LstmcError:
-        raise
-    except Exception as error:  # a task's error carries its whole remote traceback
-        last = [line for line in str(error).splitlines() if line.strip()][-1]
-        hint = "The whole story is in the Ray dashboard, under Jobs."
-        raise ClusterError(f"The econometric champion could not be fitted: {last}", hint=hint) from None
-
-
-def _fit_champion(settings: Settings, timeframe: str) -> Future[Any]:
-    import ray
-
-    from actors.handles import NOT_ON_MT5
-
-    task = ray.remote(econometric_champion).options(num_cpus=1, label_selector=NOT_ON_MT5, max_retries=1)
-    return task.remote(str(settings.home_path), timeframe).future()
-
-
-def econometric_champion(home: str, timeframe: str) -> str:
-    """The task: fit, save, promote; returns the model's id."""
-    from tuning.retrain import econometric_champion as fit
-
-    return fit(load_settings(home), timeframe).id
 
 
 # Forecast, training, record
