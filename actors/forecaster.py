@@ -113,14 +113,16 @@ class Forecaster:
             self._announce({}, {}, {})
 
     def snapshot(self, since_version: int | None = None) -> BoardUpdate:
-        """The whole board; with `since_version`, only what changed after it, if that is still known."""
-        if since_version is None or not self._recent or since_version < self._recent[0].version - 1:
-            return self._board
-        later = [update for update in self._recent if update.version > since_version]
-        if not later:
-            return replace(self._board, forecasts={}, signals={}, bars={})
+        """The whole board; with `since_version`, only what changed after it, if that is still known.
+
+        May be called while another thread announces: a version is never given out without its content.
+        """
+        board, recent = self._board, tuple(self._recent)
+        if since_version is None or not recent or since_version < recent[0].version - 1:
+            return board
+        later = [update for update in recent if since_version < update.version <= board.version]
         return replace(
-            self._board,
+            board,
             forecasts={key: value for update in later for key, value in update.forecasts.items()},
             signals={key: value for update in later for key, value in update.signals.items()},
             bars={key: value for update in later for key, value in update.bars.items()},
@@ -184,6 +186,10 @@ class Forecaster:
         self._clear(f"forecast {timeframe}")
         self._settle(bars)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
+        for symbol in bars.keys() - answers.keys():
+            self._note(f"bars {symbol}/{timeframe}", f"{serving.version.id} gave no forecast of {symbol}.")
+        if not made:  # nothing to tell; the reason is in the problems
+            return
         for forecast in made:
             self._due.discard((forecast.symbol, timeframe))
         self._spool.extend(made)
@@ -296,13 +302,13 @@ class Forecaster:
             bars={key: _rows(table, self._settings.board_bars) for key, table in bars.items()},
             status=self._status(),
         )
+        self._recent.append(update)  # before the board, see `snapshot`
         self._board = replace(
             update,
             forecasts=self._board.forecasts | update.forecasts,
             signals=self._board.signals | update.signals,
             bars=self._board.bars | update.bars,
         )
-        self._recent.append(update)
         self._said = self._worth_saying()
         try:
             self._publish(update)

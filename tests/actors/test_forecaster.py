@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -331,3 +332,46 @@ def test_a_second_life_serves_at_once_and_writes_nothing_twice(world: World) -> 
     assert len(again.snapshot().forecasts) == 2
     assert world.ledger.count() == 2
     assert again.snapshot().status["started_at"] == "2026-01-01T00:00:05Z"
+
+
+def test_a_symbol_that_cannot_be_forecast_is_no_news_at_every_step(world: World) -> None:
+    def tail(symbol: str, timeframe: str, n: int) -> pa.Table:
+        return world.tail(symbol, timeframe, n) if symbol == "EURUSD" else world.tail(symbol, timeframe, n).slice(0, 1)
+
+    forecaster = world.forecaster(tail=tail)
+    forecaster.step()
+    told = len(world.published)
+    for _ in range(5):
+        forecaster.step()
+    assert len(world.published) == told
+    assert "1 bars of GBPUSD are stored" in forecaster.status()["problems"]["bars GBPUSD/H1"]
+
+
+def test_a_symbol_that_the_model_leaves_out_is_named(world: World) -> None:
+    def predict(model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+        return {s: h for s, h in world.predict(model_id, bars).items() if s == "EURUSD"}
+
+    forecaster = world.forecaster(predict=predict)
+    forecaster.step()
+    assert set(forecaster.snapshot().forecasts) == {"EURUSD/H1"}
+    assert "no forecast of GBPUSD" in forecaster.status()["problems"]["bars GBPUSD/H1"]
+
+
+def test_a_version_is_never_given_out_without_its_content(world: World) -> None:
+    """A replica that pulls while a forecast is announced must not believe that it has it already."""
+    forecaster = world.forecaster()
+    forecaster.step()
+    known = forecaster.snapshot().version
+    seen: list[BoardUpdate] = []
+
+    class Peeking(deque[BoardUpdate]):
+        def append(self, update: BoardUpdate) -> None:
+            seen.append(forecaster.snapshot(known))
+            super().append(update)
+            seen.append(forecaster.snapshot(known))
+
+    forecaster._recent = Peeking(forecaster._recent)
+    forecaster.on_bars(world.close_bar())
+    seen.append(forecaster.snapshot(known))
+    assert seen[-1].version == known + 1
+    assert all(update.forecasts for update in seen if update.version > known)
