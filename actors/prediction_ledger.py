@@ -55,6 +55,15 @@ _outcomes = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False),
     sa.UniqueConstraint("forecast_seq", "bars"),
 )
+# Coverage is asked for with every forecast: it must not read the bodies.
+_coverage = sa.Index(
+    "outcomes_coverage",
+    _outcomes.c.timeframe,
+    _outcomes.c.bars,
+    _outcomes.c.symbol,
+    _outcomes.c.inside80,
+    _outcomes.c.inside90,
+)
 # What still waits for its outcome: a to-do list, no record of anything.
 _pending = sa.Table(
     "pending",
@@ -100,6 +109,7 @@ class PredictionLedger:
             sa.event.listen(self._engine, "begin", _take_write_lock)
         with self._transaction() as db:
             _metadata.create_all(db)
+            _coverage.create(db, checkfirst=True)  # a ledger that is older than the index
 
     def append(self, forecasts: Iterable[Forecast]) -> int:
         """Write what is not there yet, one row per (symbol, timeframe, as_of, model_id). Returns how many were new."""

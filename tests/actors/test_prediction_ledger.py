@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 from actors.prediction_ledger import PredictionLedger
 from market.bars import bars_from_columns
@@ -124,3 +125,20 @@ def test_a_second_life_continues_the_chain(tmp_path: Path, ledger: PredictionLed
     again.append([forecast(START + 2 * HOUR)])
     assert again.verify() == []
     assert again.count() == 2
+
+
+@pytest.mark.parametrize("symbol", ["EURUSD", None])
+def test_coverage_reads_an_index_and_no_bodies(tmp_path: Path, ledger: PredictionLedger, symbol: str | None) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as db:  # a ledger that was made before there was an index
+        db.execute("drop index outcomes_coverage")
+    db.close()
+    again = PredictionLedger(f"sqlite:///{path}", "a key")
+    asked: list[tuple[str, object]] = []
+    sa.event.listen(again._engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+    again.coverage("H1", 24, symbol)
+    query, values = asked[-1]
+    with sqlite3.connect(path) as db:
+        plan = db.execute(f"explain query plan {query}", values).fetchall()  # type: ignore[arg-type]
+    db.close()
+    assert "COVERING INDEX outcomes_coverage" in str(plan)
