@@ -40,25 +40,38 @@ class Model(Protocol):
 
 
 class BundleShelf:
-    """The last `limit` models used, each loaded and probed once. Safe for several threads; one load at a time."""
+    """The last `limit` models used, each loaded and probed once. Safe for several threads; one load at a time, during
+    which the models that are here go on answering."""
 
     def __init__(self, load: Callable[[str], Model], limit: int = BUNDLES_KEPT) -> None:
         self._load = load
         self._limit = limit
         self._models: OrderedDict[str, Model] = OrderedDict()
-        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._lock = threading.Lock()  # of `_models`, never held for long
 
     def get(self, model_id: str) -> Model:
         """The model, loaded when it is not here; whatever `load` or the probe raises, and then nothing is kept."""
+        found = self._find(model_id)
+        if found is not None:
+            return found
+        with self._loading:
+            found = self._find(model_id)  # another thread may have loaded it meanwhile
+            return found if found is not None else self._keep(model_id, self._load(model_id))
+
+    def _find(self, model_id: str) -> Model | None:
         with self._lock:
-            if model_id not in self._models:
-                model = self._load(model_id)
-                probe(model)
-                self._models[model_id] = model
-            self._models.move_to_end(model_id)
+            if model_id in self._models:
+                self._models.move_to_end(model_id)
+            return self._models.get(model_id)
+
+    def _keep(self, model_id: str, model: Model) -> Model:
+        probe(model)
+        with self._lock:
+            self._models[model_id] = model
             while len(self._models) > self._limit:
                 self._models.popitem(last=False)
-            return self._models[model_id]
+        return model
 
     @property
     def held(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -115,3 +116,30 @@ def test_probe_bars_are_real_bars(code: str) -> None:
     assert bars.schema == BAR_SCHEMA
     good, bad = validate(bars, Timeframe.H1)
     assert (good.num_rows, bad.num_rows) == (400, 0)
+
+
+def test_a_model_that_is_here_answers_while_another_is_loaded() -> None:
+    started, may_end = threading.Event(), threading.Event()
+    loads = Loads()
+
+    def load(model_id: str) -> StubModel:
+        if model_id == "slow":
+            started.set()
+            assert may_end.wait(30)
+        return loads(model_id)
+
+    shelf = BundleShelf(load)
+    here = shelf.get("here")
+    loader = threading.Thread(target=shelf.get, args=("slow",))
+    loader.start()
+    found: list[object] = []
+    try:
+        assert started.wait(30)
+        asker = threading.Thread(target=lambda: found.append(shelf.get("here")), daemon=True)
+        asker.start()
+        asker.join(5)
+    finally:
+        may_end.set()
+        loader.join(30)
+    assert found == [here]
+    assert shelf.held == ["here", "slow"]
