@@ -32,6 +32,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 MAX_BARS = 50_000  # per answer; the client asks in pieces
 MAX_TICKS = 100_000
 DEFAULT_BARS = 500
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _ISO = re.compile(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})$")
 
 
@@ -88,6 +89,8 @@ def create_app(source: TickSource, api_key: str) -> FastAPI:
         since = _moment("from", request.query_params.get("from"))
         if since is None:
             raise BadTime("The parameter from is missing.", hint=_FORM)
+        if until is not None and until < since:
+            raise BadTime("The parameter to lies before from.", hint="Swap them.")
         if not 1 <= limit <= MAX_TICKS:
             raise InputError(f"limit={limit} is out of range.", hint=f"Ask for 1 to {MAX_TICKS} ticks.")
         return _table(request, format, "ticks", source.ticks(code, since, until, limit))
@@ -106,9 +109,12 @@ def _moment(name: str, text: str | None) -> datetime | None:
     try:
         if not _ISO.match(text):
             raise ValueError
-        return datetime.fromisoformat(text).astimezone(UTC)
+        moment = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise BadTime(f"The parameter {name}={text!r} is not a time.", hint=_FORM) from None
+    if not EARLIEST <= moment < LATEST:
+        raise BadTime(f"The parameter {name}={text!r} is out of range.", hint="Ask for times from 1900 to 2199.")
+    return moment
 
 
 def _check_range(since: datetime, until: datetime, frame: Timeframe) -> None:

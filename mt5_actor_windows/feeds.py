@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from market.bar_files import RecordedBars
 from market.broker_clock import BrokerClock
+from market.market_clock import WEEK
 from market.timeframes import Timeframe
 from mt5_actor_windows.simulated_market import EPOCH, MinuteBars, SimulatedMarket
 
@@ -27,6 +28,7 @@ RATES = np.dtype([(name, "<" + kind) for name, kind in (field.split(":") for fie
 TICKS = np.dtype([(name, "<" + kind) for name, kind in (field.split(":") for field in _TICK_FIELDS.split())])
 BID_AND_ASK = 2 | 4  # TICK_FLAG_BID, TICK_FLAG_ASK
 PER_BAR = 4  # ticks shown per shortest bar: open, the two extremes, close
+MAX_TICKS = 100_000  # per question, the oldest of them
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,13 @@ def _path(rate: np.void) -> list[float]:
 
 
 def _ticks_of(rates: np.ndarray, seconds: int, since: float, until: float, known: float) -> list[Quote]:
-    """Four quotes per bar, evenly spaced, inside [since, until]. `known`: bars still open then show only their open."""
+    """Four quotes per bar, evenly spaced, inside [since, until]. `known`: bars still open then show only their open.
+
+    No more bars are looked at than MAX_TICKS need; the first may lie before `since`.
+    """
     step = seconds / PER_BAR
     quotes = []
-    for rate in rates:
+    for rate in rates[: MAX_TICKS // PER_BAR + 2]:
         opened = int(rate["time"])
         shown = _path(rate) if opened + seconds <= known else _path(rate)[:1]
         quotes += [Quote(opened + i * step, price, int(rate["spread"])) for i, price in enumerate(shown)]
@@ -106,7 +111,9 @@ class SimulatedFeed:
         return rates[(rates["time"] >= since) & (rates["time"] <= until)]
 
     def quotes(self, code: str, since: float, until: float, now: float) -> list[Quote]:
-        minutes = self._minutes(code, since - 60, min(until, now))
+        # A week has 7200 minutes: four hold more ticks than are shown, and none is made in vain.
+        since = max(since, EPOCH.timestamp())
+        minutes = self._minutes(code, since - 60, min(until, now, since + 5 * WEEK.total_seconds()))
         return _ticks_of(minutes, 60, since, min(until, now), np.inf)
 
     def last_quote(self, code: str, now: float) -> Quote | None:

@@ -185,7 +185,7 @@ class Mt5Session:
             self._names = _broker_names(self._call("symbols_get"))
             self._maxbars = int(self._call("terminal_info").maxbars)
             self._learn_clock()
-        except (NotConnected, TerminalError) as error:
+        except Exception as error:  # half a connection would answer with the wrong names or the wrong clock
             self._lose(str(error))
             raise
         self._failures, self._reason = 0, ""
@@ -221,6 +221,8 @@ class Mt5Session:
         if not self._learn or code is None:
             return
         rates = self._call("copy_rates_from_pos", self._selected(code), Timeframe.H1.mt5_code, 0, 5000)
+        if rates is None:  # no history yet: the rule stays a claim
+            return
         findings = detect(rates["time"].astype("datetime64[s]"), Timeframe.H1, claim=self.clock.rule)
         self.clock, self._clock_note = BrokerClock(findings.rule), findings.message
 

@@ -14,7 +14,7 @@ import numpy as np
 from market.broker_clock import BrokerClock
 from market.symbols import symbol as known_symbol
 from market.timeframes import Timeframe
-from mt5_actor_windows.feeds import BID_AND_ASK, RATES, TICKS, Feed, Quote, empty_rates
+from mt5_actor_windows.feeds import BID_AND_ASK, MAX_TICKS, RATES, TICKS, Feed, Quote, empty_rates
 from mt5_actor_windows.mt5_structs import AccountInfo, SymbolInfo, TerminalInfo, Tick
 
 SUCCESS = (1, "Success")
@@ -27,7 +27,6 @@ NO_IPC = (-10004, "No IPC connection")
 _FRAMES = {frame.mt5_code: frame for frame in Timeframe}
 _TIMEFRAME_CODES = dict(M1=1, M2=2, M3=3, M4=4, M5=5, M6=6, M10=10, M12=12, M15=15, M20=20, M30=30)
 _TIMEFRAME_CODES |= {f"H{n}": n | 0x4000 for n in (1, 2, 3, 4, 6, 8, 12)} | {"D1": 16408, "W1": 32769, "MN1": 49153}
-MAX_TICKS = 100_000
 
 
 class SimulatedTerminal:
@@ -166,7 +165,7 @@ class SimulatedTerminal:
         return None if found is None else found[:count]
 
     def copy_ticks_range(self, name: str, date_from: Any, date_to: Any, flags: int, /) -> np.ndarray | None:
-        """Ticks in [date_from, date_to]. At most the last four weeks' worth, MAX_TICKS of them."""
+        """Ticks in [date_from, date_to], of more than MAX_TICKS the oldest."""
         code, seconds = self._code(name), self._dates(date_from, date_to)
         if code is None or seconds is None:
             return None

@@ -112,6 +112,41 @@ def test_the_clock_is_learned_from_the_terminals_weeks(simulated: Make) -> None:
     assert bars["close_time"].to_pylist()[-1] == datetime(2022, 12, 1, 12, tzinfo=UTC)
 
 
+class Without:
+    """The stand's terminal, but one function has nothing to say."""
+
+    def __init__(self, terminal: Any, *silent: str) -> None:
+        self.terminal, self.silent = terminal, set(silent)
+
+    def last_error(self) -> tuple[int, str]:
+        return (1, "Success")
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda *_: None) if name in self.silent else getattr(self.terminal, name)
+
+
+def test_a_terminal_without_history_keeps_the_configured_clock(simulated: Make) -> None:
+    stand = simulated()
+    terminal = Without(stand.terminal, "copy_rates_from_pos")
+    session = Mt5Session(lambda: terminal, stand.broker, stand.clock, learn_clock=True)
+    assert session.health()["connected"] is True
+    assert "as configured" in session.health()["clock"]
+
+
+def test_half_a_connection_is_none(simulated: Make) -> None:
+    """A fault while connecting must not leave a session that answers without knowing the account's names or clock."""
+    stand, seconds = simulated(), [0.0]
+    terminal = Without(stand.terminal, "account_info")
+    session = Mt5Session(lambda: terminal, stand.broker, stand.clock, monotonic=lambda: seconds[0])
+    with pytest.raises(AttributeError):
+        session.prices(["EURUSD"])
+    with pytest.raises(NotConnected, match="tried again by itself"):
+        session.prices(["EURUSD"])
+    terminal.silent.clear()
+    seconds[0] += 60
+    assert session.prices(["EURUSD"])[0]["bid"] is not None
+
+
 class Failing:
     """A terminal that answers `initialize` as told, then what the stand's terminal says."""
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mt5_actor_windows.feeds import RATES, TICKS
+from market.broker_clock import BrokerClock
+from mt5_actor_windows.feeds import MAX_TICKS, RATES, TICKS, SimulatedFeed
 from mt5_actor_windows.mt5_structs import SymbolInfo, Tick
+from mt5_actor_windows.simulated_market import SimulatedMarket
 
 Make = Callable[..., Any]
 H1, D1, M1 = 16385, 16408, 1
@@ -210,3 +212,14 @@ def test_after_the_recording_ends_there_is_no_forming_bar(recorded: Any) -> None
     last = recorded.terminal.copy_rates_from_pos("EURUSD", H1, 0, 1)[0]
     assert last["close"] == pytest.approx(1.195)
     assert recorded.terminal.symbol_info_tick("EURUSD").time == server("2022-03-18T03:00").timestamp()
+
+
+def test_years_of_ticks_are_not_made_to_show_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    market, made = SimulatedMarket(5), set[int]()
+    minutes = market.minutes
+    monkeypatch.setattr(market, "minutes", lambda code, week: made.add(week) or minutes(code, week))
+    feed = SimulatedFeed(market, ("EURUSD",), BrokerClock("new_york"))
+    now = datetime(2024, 3, 1, tzinfo=UTC).timestamp()
+    quotes = feed.quotes("EURUSD", 0.0, now, now)
+    assert len(made) <= 6
+    assert len(quotes) >= MAX_TICKS  # as many as a terminal shows
