@@ -324,7 +324,7 @@ def _add_status(app: FastAPI, question: Question, clock: Clock, allowed: Any) ->
         said = {
             "version": API_VERSION,
             "market": settings.market,
-            "simulated": settings.market == "simulated",
+            "simulated": settings.market == "simulated" or _source_is_simulated(board),
             "speed": settings.speed,
             "market_time": iso_utc(clock.now()),
             "symbols": settings.symbols,
@@ -341,6 +341,11 @@ def _add_status(app: FastAPI, question: Question, clock: Clock, allowed: Any) ->
         }
         headers = {"Cache-Control": "no-store"} | visit.budget.headers()
         return Response(orjson.dumps(said), 200, headers, "application/json")
+
+
+def _source_is_simulated(board: Board) -> bool:
+    """A data API can stand before a simulated terminal, too; it says so."""
+    return bool((board.update.status.get("source") or {}).get("simulated"))
 
 
 def _add_stream(app: FastAPI, board: Board, allowed: Any, heartbeat_seconds: float) -> None:

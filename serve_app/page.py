@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from html import escape
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,6 +102,8 @@ def page_html(template: str, market: str, plotly_name: str, map_sheet: str) -> b
         "map_sheet": map_sheet,
         "banner": banner,
         "banner_detail": detail,
+        # A data API may stand before a simulated or recorded market, which only its status tells.
+        "banners": escape(json.dumps(BANNERS)),
     }
     for name, value in filled.items():
         template = template.replace("{{" + name + "}}", value)

@@ -87,10 +87,19 @@ function onLink(link, detail) {
 // Drawing
 
 function drawAll() {
+  drawBanner();
   drawFrames();
   drawList();
   drawFocus();
   drawClock();
+}
+
+// The server writes the banner of its own market; behind a data API only the source knows that its prices are not live.
+function drawBanner() {
+  const words = JSON.parse($("banner").dataset.banners)[state.status.source?.market];
+  if (!words || document.documentElement.dataset.market !== "http") return;
+  $("banner").replaceChildren(make("strong", "", words[0]), make("span", "", words[1]));
+  document.documentElement.dataset.market = state.status.source.market;
 }
 
 function drawFrames() {

@@ -154,6 +154,14 @@ def test_a_recorded_market_is_named(make_site: Callable[..., Site], open_page: O
     assert page.banner == "RECORDED MARKET"
 
 
+def test_a_simulated_market_behind_a_data_api_is_named(make_site: Callable[..., Site], open_page: Open) -> None:
+    site = make_site(filled=False, market="http", data_api_url="http://10.8.0.2:8001")
+    site.publish(site.market.update(source={"connected": True, "market": "simulated"}))
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    assert page.banner == "SIMULATED MARKET"
+
+
 def test_a_live_market_has_no_banner(make_site: Callable[..., Site], open_page: Open) -> None:
     site = make_site(market="mt5")
     page = open_page(site.url, site.token())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -245,3 +246,15 @@ def test_the_page_and_its_files_come_from_here(desk: Any) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert desk.client.get(name, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
         assert ("immutable" in answer.headers["cache-control"]) == ("plotly" in name)
+
+
+@pytest.mark.parametrize(
+    ("source", "simulated"), [({"simulated": True}, True), ({"simulated": False}, False), ({}, False)]
+)
+def test_a_simulated_market_behind_a_data_api_is_called_simulated(
+    make_desk: Any, source: dict[str, Any], simulated: bool
+) -> None:
+    desk = make_desk(market="http", data_api_url="http://10.8.0.2:8001")
+    update = desk.market.update()
+    desk.board.apply(replace(update, status=update.status | {"source": source}))
+    assert desk.get("/api/v1/status").json()["simulated"] is simulated
