@@ -117,7 +117,8 @@ def build(
     report: dict[str, Any],
 ) -> ModelVersion:
     """Fit on all bars, check that serving's tail gives the same forecast, save, register. ModelError when it does not."""
-    ensemble = fit_ensemble(data.bars, timeframe, preset, oof, gate.passed, floor=floor.passed, run_units=run_units)
+    passed = dict.fromkeys(gate.serves, True)
+    ensemble = fit_ensemble(data.bars, timeframe, preset, oof, passed, floor=floor.passed, run_units=run_units)
     tail = tail_forecast(ensemble, data.bars)
     if not tail.passed:
         raise ModelError(

@@ -73,10 +73,20 @@ class TargetResult:
 
 @dataclass(frozen=True)
 class GateResult:
-    """Verdicts by target. A bundle is promoted when a primary target, rv or r at the longest horizon, passed."""
+    """Verdicts by target. `primary`: rv and r at the longest horizon.
+
+    A bundle is promoted when a primary target passed, or any direction: an edge in direction that passed must be served,
+    whatever volatility does. rv and r at shorter horizons are served with a promoted bundle and do not carry one.
+    """
 
     targets: dict[str, TargetResult]
     primary: tuple[str, ...]
+
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        """Targets of which one has to pass, primary ones first."""
+        directions = (name for name in self.targets if name.startswith("sign"))
+        return (*(name for name in self.primary if name in self.targets), *directions)
 
     @property
     def passed(self) -> dict[str, bool]:
@@ -84,14 +94,20 @@ class GateResult:
 
     @property
     def promoted(self) -> bool:
-        return any(self.targets[name].promoted for name in self.primary if name in self.targets)
+        return any(self.targets[name].promoted for name in self.carriers)
+
+    @property
+    def serves(self) -> frozenset[str]:
+        """Targets whose stack is served: those that passed, in a bundle that is promoted."""
+        return frozenset(name for name, ok in self.passed.items() if ok and self.promoted)
 
     @property
     def why(self) -> str:
-        chosen = [self.targets[name] for name in self.primary if name in self.targets]
+        """The verdicts that carry the bundle; where nothing does, why each carrier failed."""
+        chosen = [self.targets[name] for name in self.carriers]
         if not chosen:
-            return "Not promoted: no volatility or quantile forecast was made."
-        return " ".join(r.why for r in chosen if r.promoted) if self.promoted else " ".join(r.why for r in chosen)
+            return "Not promoted: no volatility, quantile or direction forecast was made."
+        return " ".join(r.why for r in chosen if r.promoted or not self.promoted)
 
     def to_dict(self) -> dict[str, Any]:
         return {name: result.to_dict() for name, result in self.targets.items()}
@@ -144,7 +160,7 @@ def _judge_target(
         *(Condition(f"leak_test_{name}", ok, None, None) for name, ok in leak_tests.items()),
     ]
     promoted = all(c.passed for c in conditions)
-    skill = 1.0 - loss / means[baseline] if means[baseline] > 0 else float("nan")
+    skill = skill_of(loss, means[baseline])
     figures = _figures(oof, contest, rows, means)
     return TargetResult(
         target=contest.target,
@@ -176,6 +192,11 @@ def _named_baseline(means: Mapping[str, float]) -> str:
 def _complete_rows(contest: Contest) -> np.ndarray:
     """Rows on which the candidate and every baseline can be compared. bool [n]"""
     return np.isfinite(contest.candidate) & np.all([np.isfinite(b) for b in contest.baselines.values()], axis=0)
+
+
+def skill_of(loss: float, baseline_loss: float) -> float:
+    """1 - loss / baseline_loss; NaN where the baseline is never wrong, as on a price that does not move."""
+    return 1.0 - loss / baseline_loss if baseline_loss > 0 else float("nan")
 
 
 def _mean(values: np.ndarray) -> float:
@@ -298,7 +319,7 @@ def _per_symbol(oof: OutOfFold, contest: Contest, baseline: str, rows: np.ndarra
         if not own.any():
             continue
         loss, limit = _mean(contest.candidate[own]), _mean(contest.baselines[baseline][own])
-        figures[symbol] = {"loss": loss, "baseline_loss": limit, "skill": 1.0 - loss / limit, "n": int(own.sum())}
+        figures[symbol] = {"loss": loss, "baseline_loss": limit, "skill": skill_of(loss, limit), "n": int(own.sum())}
         figures[symbol] |= _shape_figures(oof, contest, own)
     return figures
 
@@ -321,7 +342,7 @@ def _figures(oof: OutOfFold, contest: Contest, rows: np.ndarray, means: Mapping[
         figures["t_har_how"] = _figure(_test(oof, contest, against, rows).t)
     elif contest.kind == "r":
         floor = means.get("unconditional", float("nan"))
-        figures |= {"pinball": loss, "pinball_skill": _figure(1.0 - loss / floor)}
+        figures |= {"pinball": loss, "pinball_skill": _figure(skill_of(loss, floor))}
     else:
         outside = rows & ~oof.rollover
         figures["auc_ex_rollover"] = _figure(auc(contest.actual[outside], contest.forecast[outside]))

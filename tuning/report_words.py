@@ -69,8 +69,16 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"The stack of econometric forecasts serves {', '.join(improved)}: it beats HAR + hour-of-week there."
         )
-    passed = [target for target, v in targets.items() if v["promoted"]]
-    return [f"Promoted: {', '.join(passed)}." if passed else "Nothing was promoted.", *lines]
+    return [_headline(report), *lines]
+
+
+def _headline(report: Mapping[str, Any]) -> str:
+    passed = [target for target, v in report["targets"].items() if v["promoted"]]
+    if not passed:
+        return "Nothing was promoted."
+    if not report["promoted"]:
+        return f"Nothing was promoted: {', '.join(passed)} passed, but a shorter horizon alone carries no model."
+    return f"Promoted: {', '.join(passed)}."
 
 
 def _sentence(kind: str, name: str, found: Mapping[str, Mapping[str, Any]]) -> str:

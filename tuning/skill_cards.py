@@ -13,7 +13,7 @@ import numpy as np
 from market.forecasts import SkillCard
 from tuning.contests import ECONOMETRIC_STACK, STACK, Contest, contests
 from tuning.out_of_fold import OutOfFold
-from tuning.promotion import GateResult, TargetResult
+from tuning.promotion import GateResult, TargetResult, skill_of
 from tuning.significance import panel_test
 
 BASELINE = "har_how"
@@ -24,7 +24,7 @@ def served_families(gate: GateResult, floor: GateResult) -> dict[str, str]:
     """Target -> the family that forecasts it: stack, econometric_stack, har_how or base_rate."""
     served = {}
     for target in dict.fromkeys([*gate.targets, *floor.targets]):
-        if gate.passed.get(target):
+        if target in gate.serves:
             served[target] = STACK
         elif target.startswith("sign"):
             served[target] = "base_rate"
@@ -88,7 +88,7 @@ def _compared(oof: OutOfFold, contest: Contest, why: str) -> SkillCard:
     limit = contest.baselines[name]
     rows = (oof.fold >= 0) & np.isfinite(contest.candidate) & np.isfinite(limit)
     test = panel_test(contest.candidate[rows], limit[rows], oof.time[rows], contest.horizon)
-    skill = 1.0 - float(contest.candidate[rows].mean()) / float(limit[rows].mean()) if rows.any() else float("nan")
+    skill = skill_of(float(contest.candidate[rows].mean()), float(limit[rows].mean())) if rows.any() else float("nan")
     reason = f"HAR + hour-of-week serves. {why}".strip()
     return SkillCard(
         contest.target,

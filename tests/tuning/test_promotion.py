@@ -8,7 +8,9 @@ import pytest
 from market.forecasts import QUANTILE_LEVELS
 from tuning.contests import ECONOMETRIC, losses_by_target
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
-from tuning.promotion import judge, judge_floor
+from tuning.promotion import GateResult, judge, judge_floor
+from tuning.report_words import verdict
+from tuning.skill_cards import served_families
 
 SYMBOLS = ("AUDUSD", "EURGBP", "GBPUSD", "USDCAD", "USDCHF", "USDJPY", "XAUUSD")
 Z = np.array([-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645])
@@ -240,3 +242,54 @@ def test_learners_must_add_to_the_econometric_stack():
 def test_the_floor_of_a_panel_without_learners_is_the_stack_itself():
     assert judge_floor(made_up(skill=0.0)).passed == {"rv1": False, "r1": False, "sign1": False}
     assert judge_floor(made_up(skill=0.4)).targets["rv1"].promoted
+
+
+@pytest.mark.parametrize("horizon", [1, 24])
+def test_a_direction_that_passes_alone_carries_the_bundle(horizon):
+    oof = made_up(direction=0.1, spread=1e-6)
+    oof.horizons = (horizon,)
+    for by_horizon in (oof.rv, oof.ret, oof.base_rate, *oof.quantiles.values()):
+        by_horizon[horizon] = by_horizon.pop(1)
+    for family in oof.families.values():
+        family.log_rv = {horizon: family.log_rv[1]}
+        if family.p_up:
+            family.p_up = {horizon: family.p_up[1]}
+    gate = judge(oof)
+    sign = f"sign{horizon}"
+    assert gate.passed == {f"rv{horizon}": False, f"r{horizon}": False, sign: True}
+    assert gate.promoted
+    assert gate.serves == {sign}
+    assert gate.primary == (f"rv{horizon}", f"r{horizon}")
+    assert gate.why == gate.targets[sign].why
+    assert gate.why.startswith(f"{sign} promoted: +")
+
+
+def test_where_nothing_carries_every_carrier_says_why():
+    gate = judge(made_up(skill=0.0))
+    assert gate.carriers == ("rv1", "r1", "sign1")
+    assert gate.why == " ".join(gate.targets[name].why for name in gate.carriers)
+
+
+def test_a_shorter_horizon_alone_carries_no_bundle_and_is_not_served():
+    gate = GateResult(judge(made_up(skill=0.4)).targets, ("rv24", "r24"))
+    assert gate.passed["rv1"]
+    assert not gate.promoted
+    assert gate.serves == frozenset()
+    assert served_families(gate, judge_floor(made_up(skill=0.0)))["rv1"] == "har_how"
+    lines = verdict({"promoted": gate.promoted, "targets": gate.to_dict()})
+    assert lines[0] == "Nothing was promoted: rv1, r1 passed, but a shorter horizon alone carries no model."
+
+
+def test_a_price_that_does_not_move_has_no_skill():
+    oof = made_up(skill=0.4)
+    still = oof.symbol == 3
+    oof.ret[1][still] = 0.0
+    for quantiles in oof.quantiles.values():
+        quantiles[1][still] = 0.0
+    result = judge(oof).targets["r1"]
+    assert np.isnan(result.per_symbol[SYMBOLS[3]]["skill"])
+    assert failed(result) == {"not_constant"}
+    oof.ret[1][:] = 0.0
+    for quantiles in oof.quantiles.values():
+        quantiles[1][:] = 0.0
+    assert not judge(oof).targets["r1"].promoted

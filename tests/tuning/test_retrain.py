@@ -100,6 +100,32 @@ def test_the_champion_stays_and_the_run_says_why(settings, capsys, monkeypatch):
     assert runs[-1]["targets"]["rv24"]["why"] in result["why"]
 
 
+def test_a_challenger_that_passes_on_direction_alone_replaces_the_champion_and_serves(tmp_path):
+    """A planted continuation of the last bar: no volatility to win, an edge in the next bar's direction to serve."""
+    settings = store_of(tmp_path, simulate(World(accuracy=0.62, weeks=40, symbols=SYMBOLS), seed=103))
+    first = retrain.econometric_champion(settings, H1)
+    registry, store = Registry(settings.registry_path), BarStore(settings.bars_path)
+    outcome = run(settings, replace(load_preset("quick"), families=("lightgbm",)))
+    assert outcome.promoted, f"seed 103: {outcome.why}"
+    passed = {target for target, v in outcome.report["targets"].items() if v["promoted"]}
+    assert passed == {"sign1"}, f"seed 103: {passed}"
+    assert outcome.why.startswith("sign1 promoted: +")
+    champion = registry.champion("H1")
+    assert champion == outcome.model
+    assert champion.id != first.id
+    assert champion.kind == "stack"
+    assert champion.gate["sign1"]["served_by"] == "stack"
+    assert [entry["id"] for entry in registry.champion_history("H1")] == [first.id, champion.id]
+    old, new = (load_bundle(registry.path(version.id)) for version in (first, champion))
+    made = [one.forecast({s: store.tail(s, "H1", new.bars_needed) for s in SYMBOLS}) for one in (old, new)]
+    for symbol in SYMBOLS:
+        before, after = (each[symbol][0] for each in made)
+        assert before.p_up == pytest.approx(0.5, abs=0.02), "the base rate"
+        close = store.tail(symbol, "H1", 2)["close"].to_numpy()
+        assert (after.p_up - 0.5) * (close[1] - close[0]) > 0, "it leans the way of the last bar"
+        assert abs(after.p_up - 0.5) > 0.05
+
+
 def test_an_econometric_champion_is_refitted_when_its_bars_have_grown_old(settings):
     data = read_data(settings, H1, ECONOMETRIC, SYMBOLS)
     champion = retrain.econometric_champion(settings, H1)
