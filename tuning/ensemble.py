@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,13 @@ class Ensemble:
 
         A symbol the model was not trained on, or with too short a tail, gets empty horizons that say why.
         """
+        return self._forecast(bars, self.bars_needed)
+
+    def forecast_from_all(self, bars: Mapping[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+        """As `forecast`, from every bar given: the same numbers, unless `bars_needed` is wrong. Slow on long histories."""
+        return self._forecast(bars, max((table.num_rows for table in bars.values()), default=0))
+
+    def _forecast(self, bars: Mapping[str, pa.Table], tail: int) -> dict[str, tuple[HorizonForecast, ...]]:
         out: dict[str, tuple[HorizonForecast, ...]] = {}
         series: list[Series] = []
         for symbol in sorted(bars):
@@ -81,7 +88,7 @@ class Ensemble:
             if problem:
                 out[symbol] = self._empty(table, problem)
             else:
-                series.append(make_series(table.slice(max(table.num_rows - self.bars_needed, 0)), self.timeframe))
+                series.append(make_series(table.slice(max(table.num_rows - tail, 0)), self.timeframe))
         volatility = [self._volatility(one) for one in series]
         views = self._learned(series, volatility)
         for k, one in enumerate(series):
@@ -221,6 +228,8 @@ def _from_dict(fields: dict[str, Any], folder: Path) -> Ensemble:
         symbol: {one["family"]: VarianceModel.from_dict(one) for one in saved}
         for symbol, saved in fields["baselines"].items()
     }
+    if strange := set(fields["learners"]) - {*TREE_FAMILIES, *NET_FAMILIES}:  # a name becomes a path below
+        raise ValueError(f"{sorted(strange)[0]!r} is no family of learners")
     learners = {
         family: load_learner(family, {path.name: path.read_bytes() for path in sorted((folder / family).iterdir())})
         for family in fields["learners"]
@@ -317,14 +326,16 @@ def _final_quantiles(
     panel: Panel, fitted: FoldBaselines, train: np.ndarray, out: OutOfFold, weights: dict[str, Weights]
 ) -> dict[int, dict[str, list[float]]]:
     """z-quantiles of the forecast that scales the quantiles, from the training part and every out-of-fold row."""
+    number = [out.symbols.index(symbol) for symbol in panel.symbols]  # symbols too short to be fitted are in `out` only
     part = training_part(panel, train, fitted.log_rv)
+    part = replace(part, symbol=np.array(number)[part.symbol])
     known = np.ones(len(out), bool)
     found: dict[int, dict[str, list[float]]] = {}
     for h in panel.horizons:
         used = weights[f"r{h}"]
         scaled = stacked_log_rv({f: out.families[f].log_rv[h] for f in {*used, BASELINE}}, used)
         z = z_quantiles(out, scaled, h, known, part, used)
-        found[h] = {panel.symbols[s]: z[s].tolist() for s in fitted.models}
+        found[h] = {panel.symbols[s]: z[number[s]].tolist() for s in fitted.models}
     return found
 
 

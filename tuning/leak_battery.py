@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from market.forecasts import HorizonForecast
 from market.timeframes import Timeframe
-from tuning.bundle import Forecaster
+from tuning.ensemble import Ensemble
 from tuning.features import lookback, make_features
 from tuning.leak_tests import (
     LeakResult,
@@ -61,7 +61,7 @@ def _permuted(
     known = np.flatnonzero(np.isfinite(np.delete(x, _empty_columns(x), axis=1)).all(axis=1) & np.isfinite(y))
     x = np.delete(x, _empty_columns(x), axis=1)[known]
     ends = make_targets(series, (horizon,)).label_end[known]
-    scheme = Scheme(folds=3, embargo=horizon, test_share=0.6, lockbox_days=0, min_train_bars=10)
+    scheme = Scheme(folds=3, purge=horizon, embargo=horizon, test_share=0.6, lockbox_days=0, min_train_bars=10)
     folds = purged_walk_forward(series.close_time[known], ends, scheme)
 
     def score(labels: np.ndarray) -> float:
@@ -85,13 +85,12 @@ def _out_of_sample_correlation(x: np.ndarray, y: np.ndarray, train: np.ndarray, 
     return float(np.corrcoef(forecast, y[test])[0, 1])
 
 
-def tail_forecast(ensemble: Forecaster, bars: Mapping[str, pa.Table]) -> LeakResult:
+def tail_forecast(ensemble: Ensemble, bars: Mapping[str, pa.Table]) -> LeakResult:
     """The finished model forecasts the same from the tail that serving sees as from the whole history."""
 
     def numbers(given: dict[str, pa.Table]) -> dict[str, np.ndarray]:
-        return {
-            name: np.concatenate([_numbers(one) for one in made]) for name, made in ensemble.forecast(given).items()
-        }
+        forecasts = ensemble.forecast_from_all(given)  # `forecast` itself would look at the tail only
+        return {name: np.concatenate([_numbers(one) for one in made]) for name, made in forecasts.items()}
 
     return same_forecasts(numbers, bars, ensemble.bars_needed)
 

@@ -14,6 +14,7 @@ from market.forecasts import QUANTILE_LEVELS
 from market.timeframes import Timeframe
 from tuning.cross_validate import cross_validate
 from tuning.ensemble import Ensemble, fit_ensemble
+from tuning.leak_battery import tail_forecast
 from tuning.presets import Boosting, Nets, Preset
 
 H1 = Timeframe.H1
@@ -92,6 +93,14 @@ def test_the_tail_is_enough(request, two_symbols, name: str):
     ensemble: Ensemble = request.getfixturevalue(name)
     tail = {symbol: table.slice(table.num_rows - ensemble.bars_needed) for symbol, table in two_symbols.items()}
     assert ensemble.forecast(tail) == ensemble.forecast(two_symbols)
+    assert tail_forecast(ensemble, two_symbols).passed
+
+
+def test_a_model_that_asks_for_too_few_bars_is_caught(stacked, two_symbols):
+    """`forecast` itself never looks further back than `bars_needed`: the whole history has to be asked for."""
+    hasty = replace(stacked, spec=replace(stacked.spec, window=1))
+    result = tail_forecast(hasty, two_symbols)
+    assert not result.passed
 
 
 def test_one_symbol_alone_gets_what_it_gets_in_company(stacked, two_symbols):
@@ -116,6 +125,20 @@ def test_what_did_not_pass_falls_back_to_the_baseline(two_symbols, out):
     for symbol, horizons in ensemble.forecast(two_symbols).items():
         for one in horizons:
             assert one.p_up == pytest.approx(ensemble.base_rate[one.bars][symbol])
+
+
+def test_a_symbol_too_short_for_the_final_fit_leaves_the_others_as_they_were(make_bars):
+    """The quantiles of the symbols that stay come from their own out-of-fold rows, whatever number they had there."""
+    whole = make_bars(("AUDUSD", "EURUSD", "GBPUSD"), 3200)
+    short = whole | {"AUDUSD": whole["AUDUSD"].slice(3200 - 560)}  # 78 rows past the look-back
+    preset = replace(SMALL, families=())
+    out = cross_validate(short, H1, preset)
+    assert out.symbols[0] == "AUDUSD"
+    fitted = fit_ensemble(short, H1, preset, out, dict.fromkeys(ALL, True))
+    alone = {s: t for s, t in short.items() if s != "AUDUSD"}
+    expected = fit_ensemble(alone, H1, preset, cross_validate(alone, H1, preset), dict.fromkeys(ALL, True))
+    assert fitted.symbols == expected.symbols == ("EURUSD", "GBPUSD")
+    assert fitted.z_quantiles == expected.z_quantiles
 
 
 def test_learners_without_weight_are_not_fitted(two_symbols, out):
@@ -145,6 +168,15 @@ def test_a_damaged_model_is_refused(tmp_path: Path, content: str):
     (tmp_path / "ensemble.json").write_text(content)
     with pytest.raises(BundleRefused, match="cannot be read"):
         Ensemble.load(tmp_path)
+
+
+def test_a_family_that_leads_outside_is_refused(stacked, tmp_path: Path):
+    stacked.save(tmp_path / "outside")
+    (tmp_path / "model").mkdir()
+    fields = json.loads((tmp_path / "outside" / "ensemble.json").read_text()) | {"learners": ["../outside/lstm"]}
+    (tmp_path / "model" / "ensemble.json").write_text(json.dumps(fields))
+    with pytest.raises(BundleRefused, match="no family of learners"):
+        Ensemble.load(tmp_path / "model")
 
 
 def test_a_missing_model_is_refused(tmp_path: Path):

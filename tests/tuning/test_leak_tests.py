@@ -138,6 +138,12 @@ def test_a_model_that_serves_differently_from_the_tail_is_caught(bars):
     )
     assert not drifting.passed
     assert drifting.detail == "EURUSD"
+    small = same_forecasts(  # a volatility that is 0.1 % off, beside a probability that is not
+        lambda given: {s: np.array([0.002 * (1.0 + 1e-3 * (t.num_rows > 6)), 0.5]) for s, t in given.items()},
+        {"EURUSD": bars},
+        6,
+    )
+    assert not small.passed
 
 
 def test_the_battery_passes_on_the_code_we_train_with():
