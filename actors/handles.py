@@ -10,6 +10,8 @@ Ray. What an actor holds in memory can be made again from the bar store, the reg
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -231,7 +233,7 @@ class MarketDataActor:
 
 
 class ForecasterActor:
-    """The forecaster, its loop and its lock. Reads of the board never wait for a forecast in the making."""
+    """The forecaster and its loop, which alone changes it. Reads of the board never wait for a forecast in the making."""
 
     def __init__(self, home: str) -> None:
         from actors.forecaster import Forecaster
@@ -241,7 +243,7 @@ class ForecasterActor:
 
         settings = load_settings(home)
         self._store = BarStore(settings.bars_path)
-        self._lock = threading.Lock()
+        self._closed: queue.SimpleQueue[list[pa.Table]] = queue.SimpleQueue()
         self._core = Forecaster(
             registry=Registry(settings.registry_path),
             tail=self._tail,
@@ -257,9 +259,9 @@ class ForecasterActor:
         threading.Thread(target=self._run, name="forecast", daemon=True).start()
 
     def on_bars(self, tables: list[pa.Table], source: dict[str, Any]) -> None:
-        with self._lock:
-            self._core.on_source(source)
-            self._core.on_bars(tables)
+        """Returns at once: a slow predictor must not fill this actor's threads, which the board is read through."""
+        self._core.on_source(source)
+        self._closed.put(tables)
 
     def on_source(self, source: dict[str, Any]) -> None:
         self._core.on_source(source)
@@ -279,12 +281,21 @@ class ForecasterActor:
 
     def _run(self) -> None:
         while True:
+            tables = self._wait_for_bars()
             try:
-                with self._lock:
-                    self._core.step()
+                self._core.on_bars(tables)
+                self._core.step()
             except Exception as error:  # the loop must outlive whatever one pass meets
                 log.warning("step failed", error=str(error))
-            time.sleep(STEP_SECONDS)
+
+    def _wait_for_bars(self) -> list[pa.Table]:
+        """What has closed, as soon as something does; nothing after STEP_SECONDS."""
+        tables: list[pa.Table] = []
+        with contextlib.suppress(queue.Empty):
+            tables += self._closed.get(timeout=STEP_SECONDS)
+            while True:
+                tables += self._closed.get_nowait()
+        return tables
 
 
 def _deployment(name: str) -> Any:

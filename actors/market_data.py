@@ -115,7 +115,7 @@ class MarketData:
         connected = not self._reason and bool(self._health.get("connected", False))
         return {
             "connected": connected,
-            "reason": "" if connected else self._reason or str(self._health.get("reason") or ""),
+            "reason": self._reason or str(self._health.get("reason") or ""),
             "transport": self._transport,
             "simulated": bool(self._health.get("simulated", False)),
             "market": self._health.get("market"),  # what the source itself says it is

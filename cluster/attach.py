@@ -36,6 +36,17 @@ def connection_words(table: dict[str, Any]) -> str:
     return rows(["", ""], lines).strip("\n")
 
 
+def age_words(market_seconds: float | None) -> str:
+    """5 s, 12 min, 3 h 20 min, 2 d 4 h: two units at most."""
+    if market_seconds is None:
+        return "-"
+    minutes, seconds = divmod(int(market_seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")) if n]
+    return " ".join(parts[:2] if days or hours else parts[:1]) or "0 s"
+
+
 def stay(settings: Settings, run: Run) -> None:
     """Stay attached with one status line; Ctrl-C (or TERM) ends what `up` started."""
 
@@ -109,8 +120,8 @@ def status_words(report: dict[str, Any]) -> str:
         blocks.append(
             "bars\n"
             + rows(
-                ["series", "last close", "age (market s)"],
-                [[s, b["last_close"], b["age_market_seconds"]] for s, b in report["bars"].items()],
+                ["series", "last close", "age"],
+                [[s, b["last_close"], age_words(b["age_market_seconds"])] for s, b in report["bars"].items()],
             )
         )
     if report.get("memory_mb") is not None:

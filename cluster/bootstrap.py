@@ -300,7 +300,7 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
         if settings.market != "http"
         else settings.data_api_url,
         "ray_env": nodes.shell_exports(settings),
-        "retrain": "ray job submit -- python -m tuning.retrain --preset quick",
+        "retrain": f"{_program('ray')} job submit -- python -m tuning.retrain --preset quick",
         "home": str(settings.home_path),
         "champions": {t: (c or {}).get("id") for t, c in champions.items()},
         "symbols": list(settings.symbols),
@@ -312,8 +312,13 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
 
 def _command(settings: Settings) -> str:
     """How this `lstmc` is called from here, for this home."""
-    program = "lstmc" if shutil.which("lstmc") else os.path.relpath(Path(sys.executable).parent / "lstmc")
+    program = _program("lstmc")
     return program if settings.home_path == Path(".lstmc").resolve() else f"{program} --home {settings.home_path}"
+
+
+def _program(name: str) -> str:
+    """`name` as it can be typed here: on the PATH or not."""
+    return name if shutil.which(name) else os.path.relpath(Path(sys.executable).parent / name)
 
 
 def down(home: Path) -> int:

@@ -80,7 +80,7 @@ def _start_recorded(
         notes.append(
             f"The recorded bars have been played to their end, {iso_utc(end)}. Play them again with another LSTMC_HOME."
         )
-    clock = MarketClock(wall, start.timestamp(), settings.speed, end.timestamp())
+    clock = MarketClock(wall, start.timestamp(), settings.speed)  # goes on past the end: forecasts turn stale there
     # All that the folder has before the clock: a recording is small, and a model wants years.
     reach = start - min(contents[s, t][0] for s in playable for t in settings.timeframes)
     settings = settings.model_copy(update={"symbols": tuple(playable), "history_days": reach.days + 1})

@@ -118,9 +118,11 @@ class Settings(BaseSettings):
         """Bars, models and ledger of one market. Simulated, recorded and live data in one table would be a lie."""
         if self.market == "recorded":
             folder = str((self.bars_dir or Path()).expanduser().resolve())
-            return self.home_path / "data" / f"recorded-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+            return self.home_path / "data" / f"recorded-{_short_hash(folder)}"
         if self.market == "simulated":
             return self.home_path / "data" / f"simulated-{self.seed}"
+        if self.market == "http":  # the host behind it may be simulated
+            return self.home_path / "data" / f"http-{_short_hash(self.data_api_url or '')}"
         return self.home_path / "data" / "live"
 
     @property
@@ -170,6 +172,10 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     raise ValueError("must be a list, or text with commas")
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def make_settings(profile: str = "local", **given: Any) -> Settings:

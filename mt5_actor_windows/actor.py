@@ -15,6 +15,7 @@ import pyarrow as pa
 from configs.settings import Settings
 from market.broker_clock import BrokerClock
 from market.errors import ConfigError
+from market.forecasts import iso_utc
 from mt5_actor_windows.session import Account, Mt5Session, real_terminal
 
 
@@ -28,6 +29,7 @@ class Mt5Actor:
         self._settings = settings
         self._session = make_session(settings)
         self._server: Any = None
+        self._ends = _recording_ends(settings)
 
     def closed_bars(
         self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
@@ -41,7 +43,10 @@ class Mt5Actor:
         return self._session.ticks(symbol, since, until, limit)
 
     def health(self) -> dict[str, Any]:
-        return self._session.health() | {"market": self._settings.market, "pid": os.getpid()}
+        health = self._session.health() | {"market": self._settings.market, "pid": os.getpid()}
+        if self._ends is not None and health["now"] > self._ends and not health["reason"]:
+            health["reason"] = f"The recording has been played to its end, {iso_utc(self._ends)}."
+        return health
 
     def start_data_api(self) -> int:
         """Serve the same reads over HTTP from a thread of this process; returns the port. Idempotent."""
@@ -75,6 +80,17 @@ def make_session(settings: Settings) -> Mt5Session:
     if settings.market == "recorded":
         return _recorded(settings)
     raise ConfigError(f"market={settings.market} has no terminal.", hint="Its bars come over HTTP: see data_api_url.")
+
+
+def _recording_ends(settings: Settings) -> datetime | None:
+    """The newest close of the played series; None for a market that goes on."""
+    if settings.market != "recorded" or settings.bars_dir is None:
+        return None
+    from market.bar_files import folder_contents
+
+    contents = folder_contents(settings.bars_dir)
+    played = [(symbol, timeframe) for symbol in settings.symbols for timeframe in settings.timeframes]
+    return max((contents[key][1] for key in played if key in contents), default=None)
 
 
 def _simulated(settings: Settings) -> Mt5Session:

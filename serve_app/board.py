@@ -177,11 +177,9 @@ class Board:
             return said
         late = f"No bar has closed since {iso_utc(card.as_of)}; the next was due at {iso_utc(card.stale_after - self.grace)}."
         source = self.update.status.get("source") or {}
-        cause = (
-            ""
-            if source.get("connected", True)
-            else f"The market data source is not connected: {source.get('reason') or 'no reason given'}"
-        )
+        cause = str(source.get("reason") or "")
+        if not source.get("connected", True):
+            cause = f"The market data source is not connected: {cause or 'no reason given'}"
         return " ".join(part for part in (said, late if self.now() > card.stale_after else "", cause) if part)
 
     def _fresh(self, key: str) -> _Card | None:

@@ -46,13 +46,14 @@ class Follower:
                 update = await self._pull(self._known_version())
                 if self._board.filled and not self._board.same_life(update):
                     update = await self._pull(None)
-        except Exception as error:  # another process: it may not be there yet, or be restarting
+            changed = self._board.apply(update)
+        except Exception as error:  # another process: not there yet, restarting, or of another version
             self._note(
                 f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else 'no answer'}"
             )
             return False
         self._note("")
-        return self._board.apply(update)
+        return changed
 
     async def forever(self) -> None:
         while True:

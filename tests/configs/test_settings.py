@@ -70,6 +70,12 @@ def test_every_process_reads_what_up_wrote(tmp_path: Path, monkeypatch: pytest.M
     )
 
 
+def test_what_comes_over_http_has_a_store_of_its_own() -> None:
+    live = make_settings(market="mt5", speed=1).data_path
+    hosts = [make_settings(market="http", data_api_url=f"http://{h}:8001", speed=1).data_path for h in "ab"]
+    assert len({live, *hosts}) == 3
+
+
 def test_no_installation_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="lstmc up"):
         load_settings(tmp_path)

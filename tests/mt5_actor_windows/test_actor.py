@@ -45,6 +45,13 @@ def test_recorded_market(recorded_bars: Path) -> None:
     assert bars["close_time"].to_pylist()[-1] == datetime(2019, 3, 14, 10, tzinfo=UTC)
     assert actor.closed_bars("EURUSD", "H1", NOW - timedelta(days=2)).num_rows == 0, "its recording ended in 2018"
     assert actor.health()["simulated"] is False
+    assert actor.health()["reason"] == ""
+
+
+def test_a_recording_that_is_over_says_so(recorded_bars: Path) -> None:
+    later = stopped(datetime(2020, 3, 5, tzinfo=UTC))
+    actor = Mt5Actor(make_settings(market="recorded", bars_dir=recorded_bars, symbols="AUDUSD", clock=later))
+    assert "played to its end, 2020-03-04" in actor.health()["reason"]
 
 
 def test_what_cannot_be_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,12 @@ def test_stale_names_a_source_that_is_away(board: Board, clock: SetClock, market
     assert "The market data source is not connected: The mt5 node is down." in read(board)["reason"]
 
 
+def test_stale_says_when_a_recording_is_over(board: Board, clock: SetClock, market: MadeMarket) -> None:
+    clock.advance(hours=2)
+    board.apply(market.update(source={"connected": True, "reason": "The recording has been played to its end."}))
+    assert read(board)["reason"].endswith("was due at 2026-03-04T13:00:00Z. The recording has been played to its end.")
+
+
 def test_a_new_bar_ends_staleness(board: Board, clock: SetClock, market: MadeMarket) -> None:
     clock.advance(hours=1, minutes=10)
     assert read(board)["stale"] is True

@@ -111,3 +111,16 @@ def test_a_forecaster_that_is_away_is_a_reason_not_an_error(
     forecaster.away = False
     asyncio.run(follower.catch_up())
     assert follower.problem == ""
+
+
+def test_an_update_that_cannot_be_read_is_a_reason_too(
+    follower: Follower, board: Board, market: MadeMarket, forecaster: Forecaster
+) -> None:
+    asyncio.run(follower.catch_up())
+    good = market.close_a_bar()
+    forecaster.board = replace(good, forecasts={"EURUSD/H1": {"as_of": None}})
+    assert asyncio.run(follower.catch_up()) is False
+    assert follower.problem
+    forecaster.board = replace(good, version=good.version + 1)
+    assert asyncio.run(follower.catch_up()) is True
+    assert follower.problem == ""
