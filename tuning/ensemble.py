@@ -234,6 +234,12 @@ def _from_dict(fields: dict[str, Any], folder: Path) -> Ensemble:
         family: load_learner(family, {path.name: path.read_bytes() for path in sorted((folder / family).iterdir())})
         for family in fields["learners"]
     }
+    for family, learner in learners.items():
+        if learner.past >= spec.window:
+            raise BundleRefused(
+                f"The {family} of this model wants more bars than the model asks for.",
+                hint="Train again: `lstmc train`.",
+            )
     return Ensemble(
         timeframe=timeframe,
         symbols=tuple(fields["symbols"]),
@@ -290,7 +296,7 @@ def fit_ensemble(
     return Ensemble(
         timeframe=timeframe,
         symbols=tuple(named.values()),
-        spec=make_spec(timeframe, preset.nets.warm_up + 1 if set(used) & set(NET_FAMILIES) else 1),
+        spec=make_spec(timeframe, preset.nets.context + 1 if set(used) & set(NET_FAMILIES) else 1),
         baselines={named[s]: models for s, models in fitted.models.items()},
         weights=weights,
         z_quantiles=_final_quantiles(panel, fitted, train, out_of_fold, weights),

@@ -39,6 +39,20 @@ class Nets:
     weight_decay: float = 1e-3
     dropout: float = 0.1
 
+    @property
+    def stride(self) -> int:
+        """Bars that one chunk predicts when forecasting, far fewer than when learning: see `context`."""
+        return max(self.body // 4, 1)
+
+    @property
+    def context(self) -> int:
+        """Bars a net has seen before any bar it forecasts, within what it was trained on.
+
+        A recurrent state goes on changing long after `warm_up`: what is judged out of fold and what is served must
+        have about the same past behind them.
+        """
+        return self.warm_up + self.body - self.stride
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -179,6 +179,12 @@ def test_a_family_that_leads_outside_is_refused(stacked, tmp_path: Path):
         Ensemble.load(tmp_path / "model")
 
 
+def test_a_net_that_wants_more_bars_than_the_model_asks_for_is_refused(stacked, tmp_path: Path):
+    replace(stacked, spec=replace(stacked.spec, window=2)).save(tmp_path)
+    with pytest.raises(BundleRefused, match="wants more bars"):
+        Ensemble.load(tmp_path)
+
+
 def test_a_missing_model_is_refused(tmp_path: Path):
     with pytest.raises(BundleRefused, match="cannot be read"):
         Ensemble.load(tmp_path / "nowhere")

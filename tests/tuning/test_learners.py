@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from market.errors import InputError
 from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Lesson, fit_and_predict, fit_learner, load_learner
+from tuning.learners.sequence import Net, SequenceModel
 from tuning.presets import LEARNERS, Boosting, Nets
 
 BOOSTING = Boosting(trees=25, leaves=6, learning_rate=0.2, min_rows_in_leaf=30, row_step=2)
@@ -93,7 +95,7 @@ def test_inputs_after_a_row_do_not_reach_its_forecast(learned, lesson: Lesson, f
 @pytest.mark.parametrize("family", NET_FAMILIES)
 def test_a_net_serves_one_symbol_as_it_serves_all(learned, lesson: Lesson, family: str):
     both = learned[family].predict(lesson.inputs, STARTS, np.array([0, 1]), STARTS[1:] - 1)
-    alone = learned[family].predict(lesson.inputs[2990:], np.array([0, 10]), np.array([1]), np.array([9]))
+    alone = learned[family].predict(lesson.inputs[-33:], np.array([0, 33]), np.array([1]), np.array([32]))
     for first, second in zip(both, alone, strict=True):
         np.testing.assert_allclose(first[1], second[0], atol=1e-6)
 
@@ -127,6 +129,26 @@ def test_read_only_arrays_from_an_object_store_are_enough(lesson: Lesson):
             else Nets(hidden=4, steps=2, warm_up=8, body=32)
         )
         fit_and_predict(family, settings, 3, lesson.horizons, *arrays)
+
+
+@pytest.mark.parametrize(("family", "kept"), [("lstm", 1.0), ("gru", 2.5)])
+def test_what_is_served_has_as_long_a_memory_as_what_was_judged(lesson: Lesson, family: str, kept: float):
+    """A net that forgets slowly: one row from its own tail against the same row in the middle of a test fold."""
+    settings = Nets(hidden=8, warm_up=16, body=64)
+    torch.manual_seed(5)
+    net = Net(family, 5, 2, 2, settings)
+    with torch.no_grad():
+        net.head.weight.normal_()
+        net.body.cells.bias_hh_l0[8:16] += kept  # the gate that keeps the state
+    model = SequenceModel(family, (1, 4), 5, 2, settings, net)
+    judged, _ = predict(model, lesson)
+    served = []
+    for row in TEST[:200]:
+        tail = np.arange(row - model.past, row + 1)
+        made, _ = model.predict(lesson.inputs[tail], np.array([0, len(tail)]), np.array([0]), np.array([len(tail) - 1]))
+        served.append(made[0, 1])
+    difference = np.array(served) - judged[:200, 1]
+    assert np.sqrt(np.mean(difference**2)) < 0.02 * judged[:200, 1].std()
 
 
 def test_an_unknown_family_lists_the_known():

@@ -30,6 +30,10 @@ class Trees:
     horizons: tuple[int, ...]
     views: dict[str, Booster]
 
+    @property
+    def past(self) -> int:
+        return 0
+
     def predict(
         self, inputs: np.ndarray, starts: np.ndarray, owner: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

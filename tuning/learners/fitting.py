@@ -40,6 +40,11 @@ class Lesson:
 
 
 class Learner(Protocol):
+    @property
+    def past(self) -> int:
+        """Rows before an asked row that `predict` looks at."""
+        ...
+
     def predict(
         self, inputs: np.ndarray, starts: np.ndarray, owner: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -63,12 +63,16 @@ class SequenceModel:
     settings: Nets
     net: Net
 
+    @property
+    def past(self) -> int:
+        return self.settings.context
+
     def predict(
         self, inputs: np.ndarray, starts: np.ndarray, owner: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """See fitting.Learner."""
         torch.set_num_threads(1)
-        chunks = make_chunks(starts, np.sort(rows), self.settings.warm_up, self.settings.body)
+        chunks = make_chunks(starts, np.sort(rows), self.past, self.settings.stride)
         scores = np.full((int(starts[-1]), 2 * len(self.horizons)), np.nan)
         symbol = _owners(chunks.rows, starts, owner)
         self.net.eval()
