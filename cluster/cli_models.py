@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cluster.console import Json, example, new_app, rows, settings, show
+from market.errors import NoChampion
 
 app = new_app()
 
@@ -42,10 +45,28 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command("show", epilog=example("lstmc models show h1-0123456789abcdef"))
-def show_(model_id: str, as_json: Json = False) -> None:
-    """One model: what it saw and how it was judged."""
-    version = _registry().get(model_id).to_dict()
-    show(version, as_json, _version_words)
+def show_(
+    model_id: Annotated[str | None, typer.Argument(help="Default: the champion of the first timeframe.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One model: what it saw, what was measured out of sample, and how it was judged."""
+    registry = _registry()
+    version = registry.get(model_id) if model_id else _first_champion(registry)
+    shown = version.to_dict() | {"report": _report(registry.path(version.id))}
+    show(shown, as_json, _version_words)
+
+
+def _first_champion(registry: Any) -> Any:
+    champion = registry.champion(settings().timeframes[0])
+    if champion is None:
+        raise NoChampion("There is no champion yet.", hint="`lstmc up` makes the first one as soon as history is in.")
+    return champion
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    """The bundle's report.json, what `lstmc evaluate` would write; {} for a model without one."""
+    path = folder / "report.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _version_words(version: dict[str, Any]) -> str:
@@ -71,9 +92,47 @@ def _version_words(version: dict[str, Any]) -> str:
         [
             rows(["", ""], head).lstrip(),
             rows(["target", "metric", "baseline", "skill", "t", "gate"], cards),
+            *_measured(version["report"].get("targets", {})),
             rows(["target", "promoted", "why"], gate),
         ]
     )
+
+
+MEASURED = {  # heading -> key in report.json's targets
+    "QLIKE": "qlike",
+    "HAR+HOW": "qlike_har_how",
+    "t": "t_har_how",
+    "pinball skill": "pinball_skill",
+    "cov80": "cov80",
+    "cov90": "cov90",
+    "AUC": "auc",
+    "AUC ex rollover": "auc_ex_rollover",
+    "gross bp": "gross_bp",
+    "net bp": "net_bp",
+}
+
+
+def _measured(targets: dict[str, Any]) -> list[str]:
+    """Two tables out of sample: figures per target, and per symbol."""
+    if not targets:
+        return []
+    table = [[target, *(_plain(verdict.get(key)) for key in MEASURED.values())] for target, verdict in targets.items()]
+    symbols = list(next(iter(targets.values()))["per_symbol"])
+    by_symbol = [
+        [symbol, *(_symbol_words(verdict["per_symbol"].get(symbol, {})) for verdict in targets.values())]
+        for symbol in symbols
+    ]
+    heads = [f"{target} ({verdict['metric']} skill)" for target, verdict in targets.items()]
+    return [rows(["measured", *MEASURED], table), rows(["per symbol", *heads], by_symbol)]
+
+
+def _symbol_words(figures: dict[str, Any]) -> str:
+    extra = [f"{name} {figures[name]:.3f}" for name in ("cov80", "auc") if figures.get(name) is not None]
+    return ", ".join([_figure(figures.get("skill")), *extra])
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _figure(value: float | None) -> str:
