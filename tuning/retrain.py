@@ -25,6 +25,7 @@ from market.errors import InputError, LstmcError, ModelError
 from market.forecasts import jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
+from tuning.bundle import verify
 from tuning.candidate import Data, build, champion_losses, make_report, read_data, recipe
 from tuning.cross_validate import RunUnits, cross_validate, in_process
 from tuning.distributed import cluster, process_pool, run_units_on_ray
@@ -167,7 +168,7 @@ def _run(
     oof = cross_validate(data.bars, timeframe, preset, run_units=run_units, on_progress=_guarded(progress, deadline))
     progress.line("leak tests and the gate")
     leaks = {r.name: r.passed for r in leak_battery(data.bars, timeframe, preset)}
-    champion = registry.champion(timeframe.value)
+    champion = sound_champion(registry, timeframe, progress)
     gate = judge(oof, champion_losses(registry, champion, oof, recipe(preset)), leaks)
     floor = judge_floor(oof, leaks)
     _guarded(progress, deadline)("final fit", 0, 1)
@@ -203,6 +204,16 @@ def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> Mode
     if registry.champion_pointer_or_none(timeframe.value) is None:
         registry.promote(model.id, "The econometric baseline: the first champion, until a challenger passes the gate.")
     return model
+
+
+def sound_champion(registry: Registry, timeframe: Timeframe, progress: Progress) -> ModelVersion | None:
+    """The champion, verified; None, and a line that says so, when its files are gone or damaged: training repairs that."""
+    try:
+        champion = registry.champion(timeframe.value)
+        return verify(registry.path(champion.id)) if champion else None
+    except ModelError as error:
+        progress.line(f"the champion cannot be compared with: {error.message}")
+        return None
 
 
 # A gate at which no learner stood.

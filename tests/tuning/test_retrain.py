@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
@@ -147,6 +148,20 @@ def test_a_stack_champions_stored_losses_meet_the_challengers_rows(settings, bar
     own = losses_to_keep(oof)
     assert aligned["rv24"] == pytest.approx(own["rv24"])
     assert len(stored["time"]) == len(oof)
+
+
+@pytest.mark.parametrize("name", ["report.json", "judged_losses.safetensors", None])
+def test_training_repairs_a_champion_whose_files_are_damaged_or_gone(settings, name):
+    champion = retrain.econometric_champion(settings, H1)
+    registry = Registry(settings.registry_path)
+    folder = registry.path(champion.id)
+    if name:
+        (folder / name).write_bytes((folder / name).read_bytes()[:50])
+    else:
+        shutil.rmtree(folder)
+    outcome = run(settings)
+    assert outcome.champion
+    assert load_bundle(registry.path(outcome.champion)).version == registry.champion("H1")
 
 
 def test_a_spent_budget_keeps_the_champion(settings):
