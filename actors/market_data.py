@@ -111,7 +111,7 @@ class MarketData:
             return self._store.tail(symbol, timeframe, n)
 
     def status(self) -> dict[str, Any]:
-        """connected, reason, transport, simulated, market, last_poll, spread_points, prices, problems; never asks anybody."""
+        """connected, reason, transport, simulated, market, quarantined, last_poll, spread_points, prices, problems; never asks anybody."""
         connected = not self._reason and bool(self._health.get("connected", False))
         return {
             "connected": connected,
@@ -120,6 +120,7 @@ class MarketData:
             "simulated": bool(self._health.get("simulated", False)),
             "market": self._health.get("market"),  # what the source itself says it is
             "server": self._health.get("server"),
+            "quarantined": self._health.get("quarantined", {}),  # rows of recorded files that are no bars
             "last_poll": self._last_poll,
             "spread_points": {symbol: price.get("spread_points") for symbol, price in self._prices.items()},
             "prices": dict(self._prices),

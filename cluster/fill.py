@@ -75,6 +75,10 @@ def _backfill(settings: Settings, progress: Progress) -> None:
         progress.doing(f"loading history: {at['symbol']} {at['done']}/{at['total']} {at['reason']}".rstrip())
         time.sleep(0.2)
     progress.say(f"history is in: {_bar_count(settings):,} bars")
+    rejected = ray.get(handles.market_data().status.remote(), timeout=60)["quarantined"]
+    for series, reasons in rejected.items():
+        words = ", ".join(f"{reason} {rows}" for reason, rows in reasons.items())
+        progress.say(f"{series}: {sum(reasons.values())} rows of the file are no bars and are not played ({words})")
 
 
 def _bar_count(settings: Settings) -> int:

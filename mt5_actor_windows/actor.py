@@ -6,9 +6,10 @@ Broker names, server time and MetaTrader's errors end here. Does not store bars 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,6 +18,9 @@ from market.broker_clock import BrokerClock
 from market.errors import ConfigError
 from market.forecasts import iso_utc
 from mt5_actor_windows.session import Account, Mt5Session, real_terminal
+
+if TYPE_CHECKING:
+    from market.bar_files import RecordedBars
 
 
 class Mt5Actor:
@@ -27,7 +31,9 @@ class Mt5Actor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._session = make_session(settings)
+        recorded = read_recorded(settings)
+        self._session = make_session(settings, recorded)
+        self._quarantined = quarantine_counts(recorded)
         self._server: Any = None
         self._ends = _recording_ends(settings)
 
@@ -44,6 +50,7 @@ class Mt5Actor:
 
     def health(self) -> dict[str, Any]:
         health = self._session.health() | {"market": self._settings.market, "pid": os.getpid()}
+        health["quarantined"] = self._quarantined
         if self._ends is not None and health["now"] > self._ends and not health["reason"]:
             health["reason"] = f"The recording has been played to its end, {iso_utc(self._ends)}."
         return health
@@ -63,8 +70,28 @@ class Mt5Actor:
         self._session.close()
 
 
-def make_session(settings: Settings) -> Mt5Session:
-    """Settings -> a session over the right terminal. Nothing is connected yet."""
+def read_recorded(settings: Settings) -> list[RecordedBars]:
+    """The played symbols' files of a recorded market; [] for any other. BadBars names what cannot be read."""
+    if settings.market != "recorded":
+        return []
+    from market.bar_files import read_bar_folder
+
+    if settings.bars_dir is None:
+        raise ConfigError("market=recorded needs bars_dir.", hint="Give a folder with --bars DIR.")
+    return read_bar_folder(settings.bars_dir, symbols=settings.symbols, received_at=datetime.now(UTC))
+
+
+def quarantine_counts(recorded: Sequence[RecordedBars]) -> dict[str, dict[str, int]]:
+    """Rows that are no bars and are not played: "EURUSD/M1" -> reason -> rows."""
+    return {
+        f"{one.symbol}/{one.timeframe}": dict(Counter(one.quarantined["reason"].to_pylist()))
+        for one in recorded
+        if one.quarantined.num_rows
+    }
+
+
+def make_session(settings: Settings, recorded: list[RecordedBars] | None = None) -> Mt5Session:
+    """Settings -> a session over the right terminal. Nothing is connected yet. `recorded`: as read by `read_recorded`."""
     if settings.market == "mt5":
         return Mt5Session(
             real_terminal,
@@ -78,7 +105,7 @@ def make_session(settings: Settings) -> Mt5Session:
     if settings.market == "simulated":
         return _simulated(settings)
     if settings.market == "recorded":
-        return _recorded(settings)
+        return _recorded(settings, read_recorded(settings) if recorded is None else recorded)
     raise ConfigError(f"market={settings.market} has no terminal.", hint="Its bars come over HTTP: see data_api_url.")
 
 
@@ -103,15 +130,11 @@ def _simulated(settings: Settings) -> Mt5Session:
     return Mt5Session(lambda: SimulatedTerminal(feed, clock, market_clock.now), clock, market_clock.now)
 
 
-def _recorded(settings: Settings) -> Mt5Session:
-    from market.bar_files import read_bar_folder
+def _recorded(settings: Settings, recorded: list[RecordedBars]) -> Mt5Session:
     from mt5_actor_windows.feeds import RecordedFeed
     from mt5_actor_windows.simulated_terminal import SimulatedTerminal
 
-    if settings.bars_dir is None:
-        raise ConfigError("market=recorded needs bars_dir.", hint="Give a folder with --bars DIR.")
     clock, market_clock = BrokerClock(settings.broker_zone), settings.market_clock
-    recorded = read_bar_folder(settings.bars_dir, symbols=settings.symbols, received_at=datetime.now(UTC))
     feed = RecordedFeed(recorded, clock)
     return Mt5Session(
         lambda: SimulatedTerminal(feed, clock, market_clock.now, server="Recorded", maxbars=1_000_000),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,6 +47,13 @@ def test_recorded_market(recorded_bars: Path) -> None:
     assert actor.closed_bars("EURUSD", "H1", NOW - timedelta(days=2)).num_rows == 0, "its recording ended in 2018"
     assert actor.health()["simulated"] is False
     assert actor.health()["reason"] == ""
+
+
+def test_rows_that_are_no_bars_are_counted_not_hidden(recorded_bars: Path, tmp_path: Path) -> None:
+    shutil.copy(recorded_bars / "EURUSD_M1_dirty_raw.parquet", tmp_path / "EURUSD_M1.parquet")
+    now = stopped(datetime(2024, 11, 14, tzinfo=UTC))
+    actor = Mt5Actor(make_settings(market="recorded", bars_dir=tmp_path, symbols="EURUSD", timeframes="M1", clock=now))
+    assert actor.health()["quarantined"] == {"EURUSD/M1": {"price_jump": 326}}
 
 
 def test_a_recording_that_is_over_says_so(recorded_bars: Path) -> None:
