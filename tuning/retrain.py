@@ -172,17 +172,18 @@ def _run(
     gate = judge(oof, champion_losses(registry, champion, oof, recipe(preset)), leaks)
     floor = judge_floor(oof, leaks)
     _guarded(progress, deadline)("final fit", 0, 1)
+    lost = would_lose(champion, gate)
+    promoted = gate.promoted and not lost
     refit = not gate.promoted and needs_refit(champion, data)
     report = make_report(oof, gate, floor, timeframe, preset, data, time.monotonic() - started)
-    if not gate.promoted and not refit:
-        outcome = Outcome(timeframe.value, False, gate.why, champion.id if champion else None, None, report)
+    if not promoted and not refit:
+        why = f"Not promoted: it would lose {', '.join(lost)}, which the champion serves. " if lost else ""
+        outcome = Outcome(timeframe.value, False, why + gate.why, champion.id if champion else None, None, report)
     else:
-        model = build(
-            registry, data, timeframe, preset, oof, gate if gate.promoted else NOBODY, floor, run_units, report
-        )
-        why = gate.why if gate.promoted else f"The econometric champion, refitted on newer bars. {gate.why}"
+        model = build(registry, data, timeframe, preset, oof, gate if promoted else NOBODY, floor, run_units, report)
+        why = gate.why if promoted else f"The econometric champion, refitted on newer bars. {gate.why}"
         registry.promote(model.id, why)
-        outcome = Outcome(timeframe.value, gate.promoted, why, model.id, model, report)
+        outcome = Outcome(timeframe.value, promoted, why, model.id, model, report)
     registry.record_run(timeframe.value, outcome.record(preset))
     return outcome
 
@@ -218,6 +219,14 @@ def sound_champion(registry: Registry, timeframe: Timeframe, progress: Progress)
 
 # A gate at which no learner stood.
 NOBODY = GateResult({}, ())
+
+
+def would_lose(champion: ModelVersion | None, gate: GateResult) -> list[str]:
+    """Targets that the champion's stack serves and the challenger would give back to the baseline."""
+    if champion is None or champion.kind != "stack":
+        return []
+    served = [target for target, card in champion.gate.items() if card.get("served_by") == "stack"]
+    return [target for target in served if target not in gate.serves]
 
 
 def needs_refit(champion: ModelVersion | None, data: Data) -> bool:

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from tuning.cross_validate import cross_validate, in_process
 from tuning.experiments import World, simulate
 from tuning.presets import load_preset
 from tuning.progress import Progress
+from tuning.promotion import GateResult
 from tuning.registry import Registry
 
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
@@ -125,6 +127,24 @@ def test_a_challenger_that_passes_on_direction_alone_replaces_the_champion_and_s
         close = store.tail(symbol, "H1", 2)["close"].to_numpy()
         assert (after.p_up - 0.5) * (close[1] - close[0]) > 0, "it leans the way of the last bar"
         assert abs(after.p_up - 0.5) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "served", "passed", "lost"),
+    [
+        ("stack", ["rv24", "r24"], ["rv24", "r24", "sign1"], []),
+        ("stack", ["rv24", "r24"], ["sign1"], ["rv24", "r24"]),
+        ("stack", ["sign1"], ["rv24"], ["sign1"]),
+        ("econometric", [], ["sign1"], []),
+    ],
+)
+def test_a_challenger_may_add_heads_but_not_give_one_back(settings, kind, served, passed, lost):
+    version = retrain.econometric_champion(settings, H1)
+    gate = {t: {"served_by": "stack" if t in served else "har_how"} for t in ("rv24", "r24", "sign1")}
+    champion = replace(version, kind=kind, gate=gate)
+    verdicts = {t: SimpleNamespace(promoted=t in passed) for t in ("rv24", "r24", "sign1")}
+    assert retrain.would_lose(champion, GateResult(verdicts, ("rv24", "r24"))) == lost
+    assert retrain.would_lose(None, GateResult(verdicts, ("rv24", "r24"))) == []
 
 
 def test_an_econometric_champion_is_refitted_when_its_bars_have_grown_old(settings):
