@@ -69,6 +69,7 @@ def make_session(settings: Settings) -> Mt5Session:
             simulated=False,
             learn_clock=True,
             settle_seconds=2.0,
+            loading_seconds=0.5,
         )
     if settings.market == "simulated":
         return _simulated(settings)
@@ -103,6 +104,7 @@ def _recorded(settings: Settings) -> Mt5Session:
         market_clock.now,
         simulated=False,
         spread_known=False,
+        frozen_seconds=None,  # its ticks are as far apart as its bars
     )
 
 
