@@ -5,6 +5,7 @@ Broker names, server time and MetaTrader's errors end here. Does not store bars 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from configs.settings import Settings
 from market.broker_clock import BrokerClock
 from market.errors import ConfigError
 from mt5_actor_windows.session import Account, Mt5Session, real_terminal
+from mt5_actor_windows.session_process import SessionProcess
 
 
 class Mt5Actor:
@@ -26,7 +28,7 @@ class Mt5Actor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._session = make_session(settings)
+        self._session = make_reader(settings)
         self._server: Any = None
 
     def closed_bars(
@@ -56,6 +58,19 @@ class Mt5Actor:
         if self._server is not None:
             self._server.stop()
         self._session.close()
+
+
+def make_reader(settings: Settings) -> Mt5Session | SessionProcess:
+    """The session: of the real terminal in a process of its own, which can be killed; any other in this one."""
+    if settings.market != "mt5":
+        return make_session(settings)
+    _account()  # a wrong environment is said at once
+    return SessionProcess("mt5_actor_windows.actor:session_from_json", settings.model_dump_json())
+
+
+def session_from_json(settings: str) -> Mt5Session:
+    """What a session's process runs. `settings`: Settings as JSON; they hold no secrets."""
+    return make_session(Settings(**json.loads(settings)))
 
 
 def make_session(settings: Settings) -> Mt5Session:

@@ -249,11 +249,15 @@ class Mt5Session:
         )
 
     def _covers(self, rates: np.ndarray, frame: Timeframe, first: int, last: int) -> bool:
-        """Whether most of what the trading week should have opened in [first, last], server seconds, is there."""
+        """Whether most of what the trading week should have opened in [first, last], server seconds, is there.
+
+        What lies further back than the terminal's `maxbars` is not expected of it.
+        """
+        reach = self._now() - frame.delta * self._connection.maxbars
         since, until = (
             datetime.fromtimestamp(int(second.astype(np.int64)), UTC) for second in self._utc([first, last])
         )
-        return len(rates) >= MOSTLY * len(expected_opens(frame, since, until, self.clock))
+        return len(rates) >= MOSTLY * len(expected_opens(frame, max(since, reach), until, self.clock))
 
     def _utc(self, server_seconds: list[int]) -> np.ndarray:
         return self.clock.to_utc(np.array(server_seconds).astype("datetime64[s]"))
