@@ -21,6 +21,7 @@ from market.timeframes import Timeframe
 NEW_YORK, ATHENS = ZoneInfo("America/New_York"), ZoneInfo("Europe/Athens")
 MODES = ("ok", "away", "none", "partial", "doubled", "shuffled", "frozen", "slipped")
 ODDS = (0.36, 0.12, 0.08, 0.14, 0.08, 0.08, 0.06, 0.08)
+_FESTIVE = ("12-24", "12-25", "12-26", "12-31", "01-01", "01-02")  # hours of silence there are a holiday to anyone
 CLOSED, TRADED, NO_TICK, MISSING = 0, 1, 2, 3  # what is true of an open
 
 
@@ -207,7 +208,8 @@ def _made_series(
     state = np.where(closed, CLOSED, TRADED)
     for kind, share in ((NO_TICK, 0.012), (MISSING, 0.008)):
         for start in np.flatnonzero(rng.random(n) < share):
-            length = 1 if rng.random() < 0.7 else int(rng.integers(2, 6))
+            festive = datetime.fromtimestamp(int(opens[start]), UTC).strftime("%m-%d") in _FESTIVE
+            length = 1 if festive or rng.random() < 0.7 else int(rng.integers(2, 6))
             run = slice(start, start + length)
             edge = max(start - 2, 0), start + length + 2  # beside a holiday nobody could tell a quiet bar from it
             if not holiday[slice(*edge)].any():

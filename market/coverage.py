@@ -139,12 +139,12 @@ def _again(piece: Asked, now: int, grew: bool) -> Asked:
 
 
 def _joined(pieces: list[Asked]) -> list[Asked]:
-    """Neighbours of one count become one piece, dated by the later, unless the date still matters."""
+    """Neighbours of one count become one piece, dated by the later, unless the date still decides what settles."""
     found: list[Asked] = []
     for piece in pieces:
         last = found[-1] if found else None
         same = last is not None and last.end == piece.start and last.times == piece.times
-        if last is not None and same and (last.at == piece.at or piece.times >= ENOUGH):
+        if last is not None and same and (last.at == piece.at or piece.times >= SETTLED):
             found[-1] = Asked(last.start, piece.end, piece.times, max(last.at, piece.at))
         else:
             found.append(piece)

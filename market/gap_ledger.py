@@ -17,6 +17,7 @@ from market.coverage import SETTLED, Coverage, Key
 from market.market_clock import NEW_YORK
 from market.timeframes import Timeframe
 
+KINDS = ("closed", "no_tick", "missing", "unfetched")
 MIN_CLOSED = np.timedelta64(4 * 3600, "s")  # a shorter silence is no holiday
 MIN_PANEL = 2  # symbols that must all have been silent, for a holiday to be believed
 # Christmas and New Year, New York: from early afternoon of the eve until London is back on the day after.
@@ -61,19 +62,18 @@ def classifier(
             closed = settled & on_holiday(absent)
             for symbol, opens in panel.items():
                 closed &= ~np.isin(absent, opens) & (coverage.times((symbol, key[1]), absent) >= SETTLED)
-            found[_long(closed, absent)] = "closed"
+            found[_long(closed, absent, Timeframe.parse(key[1]).seconds)] = "closed"
         return found
 
     return kinds
 
 
-def _long(closed: np.ndarray, absent: np.ndarray) -> np.ndarray:
+def _long(closed: np.ndarray, absent: np.ndarray, seconds: int) -> np.ndarray:
     """`closed` without runs of less than MIN_CLOSED: that two symbols had no tick in the same minute is chance. [n] bool"""
     rows = np.flatnonzero(closed)
     if len(rows) == 0:
         return closed
-    step = np.diff(absent).min() if len(absent) > 1 else MIN_CLOSED
-    found = closed.copy()
+    step, found = np.timedelta64(seconds, "s"), closed.copy()
     for run in np.split(rows, np.flatnonzero(np.diff(absent[rows]) > step) + 1):
         if absent[run[-1]] + step - absent[run[0]] < MIN_CLOSED:
             found[run] = False
