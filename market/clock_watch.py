@@ -52,11 +52,13 @@ def slipped_hours(stored: pa.Table, answer: pa.Table) -> int | None:
     """
     held, ours = _seconds(stored), _prices(stored)
     given, theirs = _seconds(answer), _prices(answer)
+    moved = theirs[1] > theirs[2]  # bars without movement are alike
     if len(held) == 0 or _equal(held, ours, given, theirs):
         return None
     found = []
     for hours in _hours_between(held, ours[3], given, theirs[3]):
-        equal, there = _equal(held, ours, given - hours * 3600, theirs), np.isin(given - hours * 3600, held).sum()
+        then = given[moved] - hours * 3600
+        equal, there = _equal(held, ours, then, theirs[:, moved]), np.isin(then, held).sum()
         if equal and 2 * equal >= there:
             found.append((equal, -abs(hours), hours))
     return max(found)[2] if found else None
@@ -93,9 +95,9 @@ def slipped_weeks(answer: pa.Table) -> int | None:
 
 
 def _equal(held: np.ndarray, ours: np.ndarray, given: np.ndarray, theirs: np.ndarray) -> int:
-    """How many given bars are, at their time, exactly what is held. A bar without movement tells nothing apart."""
+    """How many given bars are, at their time, exactly what is held."""
     place = np.minimum(np.searchsorted(held, given), len(held) - 1)
-    same = (held[place] == given) & (ours[:, place] == theirs).all(axis=0) & (theirs[1] > theirs[2])
+    same = (held[place] == given) & (ours[:, place] == theirs).all(axis=0)
     return int(same.sum())
 
 
