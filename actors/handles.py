@@ -112,6 +112,9 @@ class Mt5Actor:
     def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
         return self._core.prices(symbols)
 
+    def ticks(self, symbol: str, since: datetime, until: datetime | None = None, limit: int = 10_000) -> pa.Table:
+        return self._core.ticks(symbol, since, until, limit)
+
     def health(self) -> dict[str, Any]:
         return self._core.health() | {"node_id": ray.get_runtime_context().get_node_id()}
 
@@ -130,6 +133,9 @@ class RayBarSource:
 
     def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
         return self._call("prices", symbols)
+
+    def ticks(self, symbol: str, since: datetime, until: datetime | None = None, limit: int = 10_000) -> pa.Table:
+        return self._call("ticks", symbol, since, until, limit)
 
     def health(self) -> dict[str, Any]:
         return self._call("health")

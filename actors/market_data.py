@@ -1,6 +1,7 @@
-"""From a source of closed bars to the store: ask for what came since the last stored close, validate, append, announce.
+"""From a source of closed bars to the store: ask for what came since the last stored close and for every hole, validate, append.
 
-Backfill, polling and recovery are the same question, so an outage loses nothing. Knows neither Ray nor terminals.
+Backfill, polling and recovery are the same question, so an outage loses nothing; what was answered is kept as evidence,
+and no answer is never taken for no bars. Knows neither Ray nor terminals.
 """
 
 from __future__ import annotations
@@ -15,15 +16,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.answers import Answer, answer_of, moment_of, opens_of, stamp_of
+from actors.clock_guard import ClockGuard
+from actors.tick_probe import TickProbe
 from market.bar_store import Appended, BarStore
-from market.bars import BarSource, validate
+from market.bars import BAR_SCHEMA, BarSource, validate
+from market.broker_clock import detect
+from market.coverage import ENOUGH, SETTLED, Coverage
 from market.errors import InputError, MarketUnavailable
+from market.gap_ledger import to_ask
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 
 MEMORY_BARS = 10_000  # per symbol and timeframe; longer tails come from the store
 CONTEXT_BARS = 10  # stored bars that new ones are judged against
 REVISIT_BARS = 2  # asked for again with every new bar: a source may correct itself
+RECHECK_BARS = 300  # asked for again with every start
+RECENT_BARS = 1000  # how far back polls look for holes
+REPAIR_EVERY = timedelta(hours=1)  # recent holes that should have bars are asked for again
+ROUNDS = 4  # of a backfill, while answers still grow
 COOL_DOWN_SECONDS = 15.0  # a failed source is not asked first again before that
 OVERDUE_BARS, OVERDUE_POLLS = 3, 10  # a recording has ended, a holiday: look less often
 HEALTH_POLLS = 30
@@ -33,7 +44,8 @@ T = TypeVar("T")
 
 
 class MarketData:
-    """The only writer of the bar store. `sources`: (name, source), asked in this order; `now`: market time.
+    """The only writer of the bar store. `sources`: (name, source), asked in this order; `now`: market time; `coverage`:
+    the evidence, by default the file beside the store.
 
     `poll` and `backfill` belong to one thread; `tail` and `status` may be called from any.
     """
@@ -48,11 +60,17 @@ class MarketData:
         now: Callable[[], datetime],
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        coverage: Coverage | None = None,
     ) -> None:
         self._sources, self._store, self._now, self._monotonic = list(sources), store, now, monotonic
         self._symbols = tuple(symbols)
         self._keys: list[Key] = [(symbol, frame) for frame in timeframes for symbol in symbols]
         self._history = timedelta(days=history_days)
+        self._coverage = coverage if coverage is not None else Coverage.beside(store.path)
+        self._probe = TickProbe(store, self._coverage)
+        self._unsettled: dict[Key, datetime] = {}  # the oldest recent hole that is not settled yet
+        self._repair_at: datetime | None = None
+        self._guard = ClockGuard()
         self._lock = threading.Lock()  # of the store, which is not for two threads at once
         self._memory: dict[Key, pa.Table] = {}
         self._failed_at: dict[str, float] = {}
@@ -65,22 +83,25 @@ class MarketData:
         self._last_poll: datetime | None = None
 
     def backfill(self, on_progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
-        """Fetch `history_days` up to now, or only what is missing of them. Never raises MarketUnavailable: see `reason`.
+        """Fetch `history_days` up to now, or only what is missing of them, until a round of answers brings nothing new.
 
-        Each symbol and timeframe is one commit, so an interrupted backfill goes on where it stopped. Returns
-        {"added": n, "bars": {"EURUSD/H1": n}, "reason": ""}.
+        Never raises MarketUnavailable: see `reason`. Each symbol and timeframe is one commit, so an interrupted backfill
+        goes on where it stopped. Returns {"added": n, "bars": {"EURUSD/H1": n}, "reason": ""}.
         """
         added = 0
-        for done, key in enumerate(self._keys, start=1):
-            try:
-                added += self._fill(key)
-            except MarketUnavailable as error:
-                self._outage(error)
-                break
-            if on_progress is not None:
-                on_progress(key[0], done, len(self._keys))
-        else:
+        try:
             self._look_around()
+            for done, key in enumerate(self._keys, start=1):
+                added += self._fill(key)
+                if on_progress is not None:
+                    on_progress(key[0], done, len(self._keys))
+            added += self._refill()
+            self._probe.run(self._keys, self._now() - self._history, self._now(), self._ask)
+            self._check_history()
+        except MarketUnavailable as error:
+            self._outage(error)
+        self._repair_at = self._now() + REPAIR_EVERY
+        self._coverage.save()
         with self._lock:
             counts = self._store.counts()
         return {"added": added, "bars": {f"{s}/{t}": n for (s, t), n in counts.items()}, "reason": self._reason}
@@ -91,16 +112,20 @@ class MarketData:
         [] with the reason in `status` when no source answers. After an outage the same call brings all that was missed.
         """
         self._polls += 1
-        now, fetched = self._now(), []
+        now = self._now()
+        answers: list[Answer] = []
         try:
-            for key in self._keys:
-                if self._is_due(key, now):
-                    fetched.append(self._fetch(key, self._since(key, now), None))
             self._look_around()
+            repairs = self._repairs(now)
+            for key, since in (self._due(now) | repairs).items():
+                answers += self._fetch(key, since, None)
+            if repairs:  # after the bars, which would have told a wrong clock
+                self._probe.run(list(repairs), now - self._history, now, self._ask, RECENT_BARS)
+            self._look_at_health()
             self._last_poll = now
         except MarketUnavailable as error:
             self._outage(error)
-        return self._take_in([table for table in fetched if table.num_rows])
+        return self._take_in(answers)
 
     def tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
         """The newest `n` stored bars, oldest first, from memory where it reaches."""
@@ -124,7 +149,7 @@ class MarketData:
             "last_poll": self._last_poll,
             "spread_points": {symbol: price.get("spread_points") for symbol, price in self._prices.items()},
             "prices": dict(self._prices),
-            "problems": dict(self._problems),
+            "problems": self._problems | ({"clock": self._guard.problem} if self._guard.problem else {}),
         }
 
     # -- asking
@@ -140,21 +165,59 @@ class MarketData:
         rests = self._polls - self._asked_at.get(key, -OVERDUE_POLLS) < OVERDUE_POLLS
         return not (rests and now - due > OVERDUE_BARS * frame.delta)
 
-    def _since(self, key: Key, now: datetime) -> datetime:
-        last = self._last_close(key)
-        return now - self._history if last is None else last - REVISIT_BARS * Timeframe.parse(key[1]).delta
+    def _due(self, now: datetime) -> dict[Key, datetime]:
+        """Series whose next bar may have closed, and since when to ask: back to their oldest unsettled hole."""
+        return {key: self._since(key, now) for key in self._keys if self._is_due(key, now)}
 
-    def _fetch(self, key: Key, since: datetime, until: datetime | None) -> pa.Table:
-        """Closed bars from the first source that answers. A symbol that no source offers is a problem of its own, noted."""
+    def _repairs(self, now: datetime) -> dict[Key, datetime]:
+        """Now and then, and rather between two closes: series with recent holes, and since when to ask."""
+        at = self._repair_at or now + REPAIR_EVERY
+        busy = any(self._is_due(key, now) for key in self._keys)
+        self._repair_at = at
+        if now < at + (5 * REPAIR_EVERY if busy else timedelta(0)):
+            return {}
+        self._repair_at = now + REPAIR_EVERY
+        found = {}
+        for key in self._keys:
+            holes = self._holes(key, now, ENOUGH + 1)
+            if holes:
+                found[key] = min(holes[0][0], self._since(key, now))
+        return found
+
+    def _since(self, key: Key, now: datetime, revisit: int = REVISIT_BARS) -> datetime:
+        last = self._last_close(key)
+        if last is None:
+            return now - self._history
+        opens = self._remembered_opens(key)[-revisit:]
+        back = max(moment_of(opens[0]), min(now - self._history, last))
+        return min(back, self._unsettled.get(key, last))
+
+    def _holes(self, key: Key, now: datetime, fewer_than: int) -> list[tuple[datetime, datetime]]:
+        """Spans of recent bars, the last stored one at the latest, that are not there and were not answered for so often."""
+        last = self._last_close(key)
+        if last is None:
+            return []
+        since = max(now - self._history, last - RECENT_BARS * Timeframe.parse(key[1]).delta)
+        held = self._remembered_opens(key)
+        return to_ask(held, self._coverage, key, since, last, fewer_than=fewer_than)
+
+    def _fetch(self, key: Key, since: datetime, until: datetime | None) -> list[Answer]:
+        """The first source's answer that can be believed. A symbol that no source offers is a problem of its own, noted."""
         self._asked_at[key] = self._polls
-        name = "/".join(key)
+        name, now = "/".join(key), self._now()
+
+        def question(source: BarSource) -> pa.Table:
+            bars = answer_of(source, key, since, until)
+            self._guard.check_bars(key, bars, self._remembered(key), source, live=self._is_live())
+            return bars
+
         try:
-            bars = self._ask(lambda source: source.closed_bars(key[0], key[1], since, until))
+            bars = self._ask(question)
         except InputError as error:
             self._problems[name] = str(error)
-            return self._remembered(key).slice(0, 0)
+            return []
         self._problems.pop(name, None)
-        return bars
+        return [Answer(key, since, until or now, now, bars)]
 
     def _ask(self, question: Callable[[BarSource], T]) -> T:
         """The first answer, sources that failed lately coming last. Raises the first source's MarketUnavailable."""
@@ -183,38 +246,105 @@ class MarketData:
         self._asked_at.clear()  # once it is over, ask for everything at once
 
     def _look_around(self) -> None:
-        """Prices, and now and then the terminal's health: what the page shows beside the bars."""
-        self._prices = {
-            price["symbol"]: price for price in self._ask(lambda source: source.prices(list(self._symbols)))
-        }
+        """Prices, and now and then the terminal's health: what the page shows beside the bars, and whether clocks agree."""
+        prices = self._ask(lambda source: source.prices(list(self._symbols)))
+        self._prices = {price["symbol"]: price for price in prices}
+        self._look_at_health()
+        if self._is_live():
+            self._guard.check_ticks((price.get("time") for price in prices), self._now())
+
+    def _is_live(self) -> bool:
+        return not self._health.get("simulated") and self._health.get("market") in (None, "mt5")
+
+    def _look_at_health(self) -> None:
+        """Every HEALTH_POLLS polls, and at once when another source answers than before."""
         if not self._health or self._polls % HEALTH_POLLS == 0:
             self._health = self._ask(lambda source: source.health())
+            clock = {name: self._health.get(name) for name in ("server", "clock", "clock_rule", "server_utc_offset")}
+            self._coverage.note_clock(clock)
+
+    # -- whose time it is
+
+    def _check_history(self) -> None:
+        """Alarm when the stored weeks themselves do not open and close as UTC weeks do."""
+        key = next((key for key in self._keys if Timeframe.parse(key[1]).seconds <= 3600), None)
+        if key is None:
+            return
+        with self._lock:
+            opens = self._store.opens(*key)
+        found = detect(opens, Timeframe.parse(key[1]), claim="UTC")
+        self._problems.pop("history_clock", None)
+        if found.enough and (found.rule != "utc" or found.slips):
+            self._problems["history_clock"] = f"{'/'.join(key)}: {found.message}"
 
     # -- taking in
 
     def _fill(self, key: Key) -> int:
-        """What is missing at both ends of one symbol's history; returns bars added."""
+        """What is missing of one symbol's history, and its newest bars once more; returns bars added."""
         now = self._now()
-        start = now - self._history
-        with self._lock:
-            first = self._store.first_open(*key)
-        tables = [self._fetch(key, self._since(key, now), None)]
-        if first is not None and first - start > timedelta(days=4):  # history_days was raised; less is a long weekend
-            tables.append(self._fetch(key, start, first))
-        return sum(table.num_rows for table in self._take_in([table for table in tables if table.num_rows]))
+        answers = self._fetch(key, self._since(key, now, RECHECK_BARS), None)
+        if self._last_close(key) is not None:
+            for start, end in self._old_holes(key, now, ENOUGH):
+                answers += self._fetch(key, start, end)
+        return sum(table.num_rows for table in self._take_in(answers))
 
-    def _take_in(self, fetched: list[pa.Table]) -> list[pa.Table]:
-        """Validate each table against what is stored before it, append all in one commit; the added rows, per key."""
-        judged = [self._judge(bars) for bars in fetched]
-        if not judged:
-            return []
-        bad = pa.concat_tables([bad for _, bad in judged])
+    def _refill(self) -> int:
+        """Ask for what is not settled until a round brings nothing: a terminal may first answer with what it has ready."""
+        total = 0
+        for _ in range(ROUNDS - 1):
+            now, added = self._now(), 0
+            for key in self._keys:
+                for start, end in self._old_holes(key, now, SETTLED):
+                    added += sum(table.num_rows for table in self._take_in(self._fetch(key, start, end)))
+            total += added
+            if not added:
+                break
+        return total
+
+    def _old_holes(self, key: Key, now: datetime, fewer_than: int) -> list[tuple[datetime, datetime]]:
         with self._lock:
-            if bad.num_rows:
-                self._store.quarantine(bad)
-            appended = self._store.append(pa.concat_tables([good for good, _ in judged]))
-        self._remember(appended)
+            held = self._store.opens(*key)
+        since = now - self._history
+        return to_ask(held, self._coverage, key, since, now, fewer_than=fewer_than)
+
+    def _take_in(self, answers: list[Answer]) -> list[pa.Table]:
+        """Validate each answer against what is stored before it, append all in one commit; the added rows, per key."""
+        judged = [self._judge(answer.bars) for answer in answers if answer.bars.num_rows]
+        appended = Appended(BAR_SCHEMA.empty_table(), BAR_SCHEMA.empty_table(), 0)
+        if judged:
+            bad = pa.concat_tables([bad for _, bad in judged])
+            with self._lock:
+                if bad.num_rows:
+                    self._store.quarantine(bad)
+                appended = self._store.append(pa.concat_tables([good for good, _ in judged]))
+            self._remember(appended)
+        for answer in answers:
+            self._note(answer, appended.added)
+        self._coverage.save()
         return [rows for key in self._keys if (rows := _of(appended.added, key)).num_rows]
+
+    def _note(self, answer: Answer, added: pa.Table) -> None:
+        """Keep the answer as evidence. One that lacks bars we hold is incomplete, and so evidence of nothing."""
+        key, (start, end) = answer.key, answer.span()
+        held, given = self._opens_from(key, start), opens_of(answer.bars)
+        held = held[(held >= stamp_of(start)) & (held < stamp_of(end))]
+        if np.isin(held, given).all():
+            new = opens_of(_of(added, key))
+            self._coverage.answered(key, start, end, answer.at, grew=bool((self._coverage.times(key, new) > 0).any()))
+        holes = self._holes(key, answer.at, SETTLED)
+        self._unsettled.pop(key, None)
+        if holes:
+            self._unsettled[key] = holes[0][0]
+
+    def _opens_from(self, key: Key, start: datetime) -> np.ndarray:
+        opens = self._remembered_opens(key)
+        if len(opens) < MEMORY_BARS or opens[0] <= stamp_of(start):
+            return opens
+        with self._lock:
+            return self._store.opens(*key, start)
+
+    def _remembered_opens(self, key: Key) -> np.ndarray:
+        return opens_of(self._remembered(key))
 
     def _judge(self, bars: pa.Table) -> tuple[pa.Table, pa.Table]:
         key = (bars["symbol"][0].as_py(), bars["timeframe"][0].as_py())
@@ -257,5 +387,7 @@ def _pairs(bars: pa.Table) -> list[Key]:
 
 def _of(bars: pa.Table, key: Key) -> pa.Table:
     """Rows of one symbol and timeframe."""
+    if bars.num_rows == 0:
+        return bars
     keep = pc.and_(pc.equal(bars["symbol"], key[0]), pc.equal(bars["timeframe"], key[1]))
     return bars.filter(keep) if np.any(keep.to_numpy(zero_copy_only=False)) else bars.slice(0, 0)

@@ -1,16 +1,21 @@
-"""Ingest: bars over HTTP as Arrow against JSON and against a file, and the store's append + read back of one close.
+"""Ingest: bars over HTTP as Arrow against JSON and against a served Arrow file, the store's append + read back of one close,
+tails from memory, and a year's backfill from the simulator.
 
-The three ways of transport carry the same bars and end in the same table, in turns, in one run. Knows no terminal.
+The three ways of transport carry the same bars and end in the same table, in turns, in one run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,16 +23,19 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
+from actors.market_data import MarketData
 from benchmarks.machine import machine
+from configs.settings import make_settings
 from market.bar_store import BarStore
 from market.bars import BAR_SCHEMA, bars_from_columns
 from market.symbols import CATALOGUE
 from market.timeframes import Timeframe
+from mt5_actor_windows.actor import Mt5Actor
 from mt5_actor_windows.client import PIECE_BARS, HttpBarSource
 from mt5_actor_windows.data_api import serve_in_thread
 
+YEAR_OF_M1 = 52 * 5 * 1440
 KEY = "benchmark"
 START = datetime(2025, 1, 6, tzinfo=UTC)
 
@@ -53,7 +61,8 @@ class HeldBars:
     def closed_bars(
         self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
     ) -> pa.Table:
-        return self._bars
+        first, last = ((moment - START) // Timeframe.M1.delta for moment in (since or START, until or START))
+        return self._bars.slice(first, last - first)
 
     def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
         return []
@@ -71,28 +80,41 @@ def seconds(action: Callable[[], pa.Table], rows: int) -> float:
     return time.perf_counter() - begin
 
 
+def served_file(bars: pa.Table, folder: Path) -> tuple[ThreadingHTTPServer, str]:
+    """The bars as an Arrow stream file behind the standard library's own file server: (server, URL)."""
+    with pa.OSFile(str(folder / "bars.arrow"), "wb") as sink, pa.ipc.new_stream(sink, bars.schema) as writer:
+        writer.write_table(bars)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}/bars.arrow"
+
+
 def transports(rows: int, rounds: int, folder: Path, seed: int) -> dict[str, float]:
-    """Median over rounds of: rows/s by Arrow over rows/s by JSON, and over rows/s by Parquet file."""
+    """Medians over rounds: seconds by JSON over seconds by Arrow, and seconds by Arrow over seconds by the served file."""
     bars = made_bars("EURUSD", Timeframe.M1, 0, rows, seed)
     until = START + rows * Timeframe.M1.delta
     served = serve_in_thread(HeldBars(bars), KEY, "127.0.0.1", 0)
+    file_server, file_url = served_file(bars, folder)
     address = f"http://127.0.0.1:{served.port}"
-    source, client = HttpBarSource(address, KEY), httpx.Client(base_url=address, headers={"X-API-Key": KEY}, timeout=60)
+    source, client = HttpBarSource(address, KEY), httpx.Client(headers={"X-API-Key": KEY}, timeout=600, trust_env=False)
 
     def by_json() -> pa.Table:
-        given = {"from": START.isoformat(), "to": until.isoformat(), "format": "json"}
-        found = client.get("/mt5/history/EURUSD/M1", params=given).json()["bars"]
-        text = pa.Table.from_pylist(found)
-        stamps = {name for name in BAR_SCHEMA.names if pa.types.is_timestamp(BAR_SCHEMA.field(name).type)}
-        columns = [
-            text[name].cast(BAR_SCHEMA.field(name).type) if name in stamps else text[name] for name in BAR_SCHEMA.names
-        ]
-        return pa.table(columns, names=BAR_SCHEMA.names).cast(BAR_SCHEMA)
+        pieces = []
+        for first in range(0, rows, PIECE_BARS):
+            ends = [START + n * Timeframe.M1.delta for n in (first, min(first + PIECE_BARS, rows))]
+            given = {"from": ends[0].isoformat(), "to": ends[1].isoformat(), "format": "json"}
+            pieces.append(_from_json(client.get(f"{address}/mt5/history/EURUSD/M1", params=given).json()["bars"]))
+        return pa.concat_tables(pieces)
 
     def by_file() -> pa.Table:
-        path = folder / "EURUSD_M1.parquet"
-        pa.parquet.write_table(bars, path)
-        return pa.parquet.read_table(path)
+        with pa.ipc.open_stream(client.get(file_url).content) as reader:
+            return reader.read_all()
 
     ways = {"arrow": lambda: source.closed_bars("EURUSD", "M1", START, until), "json": by_json, "file": by_file}
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -102,8 +124,52 @@ def transports(rows: int, rounds: int, folder: Path, seed: int) -> dict[str, flo
     client.close()
     source.close()
     served.stop()
+    file_server.shutdown()
     arrow, text, file = (np.array(times[name][1:]) for name in ("arrow", "json", "file"))  # the first round warms up
-    return {"arrow_vs_json": round(median(text / arrow), 2), "arrow_vs_file": round(median(file / arrow), 2)}
+    return {
+        "rows": rows,
+        "arrow_seconds": round(median(arrow), 3),
+        "json_over_arrow": round(median(text / arrow), 2),
+        "arrow_over_file": round(median(arrow / file), 2),
+    }
+
+
+def _from_json(found: list[dict[str, Any]]) -> pa.Table:
+    text = pa.Table.from_pylist(found)
+    stamps = {name for name in BAR_SCHEMA.names if pa.types.is_timestamp(BAR_SCHEMA.field(name).type)}
+    columns = [
+        text[name].cast(BAR_SCHEMA.field(name).type) if name in stamps else text[name] for name in BAR_SCHEMA.names
+    ]
+    return pa.table(columns, names=BAR_SCHEMA.names).cast(BAR_SCHEMA)
+
+
+def backfill(days: int, folder: Path, seed: int, progress: bool) -> dict[str, float]:
+    """A year of H1 of 28 symbols from the simulated terminal into an empty store; then tails for features from memory."""
+    symbols = list(CATALOGUE)[:28]
+    settings = make_settings(home=folder / "home", symbols=",".join(symbols), seed=seed, history_days=days)
+    source, store = Mt5Actor(settings), BarStore(folder / "home" / "bars")
+    core = MarketData([("local", source)], store, symbols, ("H1",), days, settings.market_clock.now)
+
+    def show(symbol: str, done: int, total: int) -> None:
+        if progress:
+            print(f"\r{symbol} {done}/{total}", end="", file=sys.stderr, flush=True)
+
+    begin = time.perf_counter()
+    report = core.backfill(show)
+    took = time.perf_counter() - begin
+    assert not report["reason"], report
+    assert len(report["bars"]) == len(symbols), report
+    tails = []
+    for n in range(2000):
+        begin = time.perf_counter()
+        assert core.tail(symbols[n % len(symbols)], "H1", 512).num_rows == 512
+        tails.append(time.perf_counter() - begin)
+    source.close()
+    return {
+        "backfill_bars": report["added"],
+        "backfill_seconds": round(took, 1),
+        "tail_p95_ms": round(float(np.percentile(tails, 95)) * 1000, 3),
+    }
 
 
 def appends(closes: int, folder: Path, seed: int) -> float:
@@ -123,14 +189,16 @@ def appends(closes: int, folder: Path, seed: int) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lstmc bench ingest", description=__doc__)
-    parser.add_argument("--rows", type=int, default=PIECE_BARS, help="bars per answer")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rows", type=int, default=YEAR_OF_M1, help="bars of one symbol; 365 days of M1 by default")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--days", type=int, default=365, help="of the backfill")
     parser.add_argument("--closes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="lstmc-bench-") as folder:
-        figures = transports(min(options.rows, PIECE_BARS), options.rounds, Path(folder), options.seed)
+        figures = transports(options.rows, options.rounds, Path(folder), options.seed)
         figures["append_p95_ms"] = appends(options.closes, Path(folder), options.seed)
+        figures |= backfill(options.days, Path(folder), options.seed, sys.stderr.isatty())
     print(json.dumps(figures | {"command": "lstmc bench ingest --json", "machine": machine()}))
     return 0
 

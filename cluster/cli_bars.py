@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.console import Json, comma_list, example, moment, new_app, note, rows, settings, show
+from market.errors import InputError
 
 if TYPE_CHECKING:
     from configs.settings import Settings
@@ -99,43 +100,34 @@ def _load_history(here: Settings) -> None:
         raise MarketUnavailable(f"History could not be loaded: {result['reason']}")
 
 
-@app.command(epilog=example("lstmc bars gaps --symbols EURUSD"))
+@app.command(epilog=example("lstmc bars gaps --symbols EURUSD --kind missing"))
 def gaps(
     symbols: Annotated[str | None, typer.Option()] = None,
     timeframe: Annotated[str | None, typer.Option()] = None,
+    kind: Annotated[str | None, typer.Option(help="Only closed, no_tick, missing or unfetched.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Holes between stored bars while the market was open. Holidays and quiet minutes show here too."""
-    store = _store()
-    report = [hole for code, frame in _series(symbols, timeframe) for hole in _gaps(store, code, frame)]
-    titles = ["symbol", "timeframe", "after", "before", "missing"]
+    """Holes between stored bars while the market was open, and what the evidence says they are.
+
+    closed: Christmas or New Year, no symbol traded. no_tick: the source shows ticks around, none inside. missing: asked for
+    again and again, never there. unfetched: not asked for yet, or not often enough to tell.
+    """
+    from market.coverage import Coverage
+    from market.gap_ledger import KINDS, as_row, ledger, panel_of
+
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"Unknown kind {kind!r}.", hint=f"Use one of {', '.join(KINDS)}.")
+    store, here = _store(), settings()
+    coverage, panels, report = Coverage.beside(here.bars_path), {}, []
+    for key in _series(symbols, timeframe):
+        if key[1] not in panels:
+            panels[key[1]] = panel_of(store, list(here.symbols), key[1])
+        holes = ledger(store, coverage, key, panels[key[1]])
+        report += [as_row(key, gap) for gap in holes if kind in (None, gap.kind)]
+    titles = ["symbol", "timeframe", "from", "to", "kind", "bars"]
     show(
         report, as_json, lambda _: rows(titles, [[hole[t] for t in titles] for hole in report]) if report else "no gaps"
     )
-
-
-def _gaps(store: Any, symbol: str, timeframe: str) -> list[dict[str, Any]]:
-    from market.forecasts import iso_utc
-    from market.market_clock import open_time_between
-    from market.timeframes import Timeframe
-
-    length = Timeframe.parse(timeframe).delta
-    bars = store.read([symbol], timeframe)
-    closes, opens = bars["close_time"].to_pylist(), bars["open_time"].to_pylist()
-    holes = []
-    for closed, opened in zip(closes[:-1], opens[1:], strict=True):
-        missing = open_time_between(closed, opened) // length if opened > closed else 0
-        if missing > 0:
-            holes.append(
-                {
-                    "symbol": symbol,
-                    "timeframe": timeframe,
-                    "after": iso_utc(closed),
-                    "before": iso_utc(opened),
-                    "missing": int(missing),
-                }
-            )
-    return holes
 
 
 @app.command(epilog=example("lstmc bars export --symbols EURUSD --since 2026-01-01 --out out/bars"))

@@ -6,7 +6,7 @@ overwritten. Does not know where bars come from. Rejected rows lie in a second t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,11 +54,13 @@ class BarStore:
     """The table at `path`. Several processes may read; writers take turns by a lock file beside the table.
 
     The only state is an index (bars, first and last open per symbol and timeframe) that is rebuilt whenever the table's
-    version is not the one it was built from: another process may have written.
+    version is not the one it was built from: another process may have written. `now`: the wall clock that dates what is
+    appended (`received_at`), so that an earlier moment can be read again.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.path = Path(path)
+        self._now = now
         self._table: DeltaTable | None = None
         self._index: dict[tuple[str, str], Span] = {}
         self._index_version = -1
@@ -81,11 +83,27 @@ class BarStore:
         since: datetime | None = None,
         until: datetime | None = None,
         as_of_version: int | None = None,
+        as_of: datetime | None = None,
     ) -> pa.Table:
-        """Newest revision of each bar with `since <= open_time < until`, in BAR_SCHEMA, sorted by symbol, timeframe, open."""
+        """Newest revision of each bar with `since <= open_time < until`, in BAR_SCHEMA, sorted by symbol, timeframe, open.
+
+        Of what was known at an earlier moment: `as_of_version` by the table's own history, `as_of` by when each row was
+        appended (wall clock), which also holds when old versions have been cleaned away.
+        """
         table = self._open() if as_of_version is None else self._at(as_of_version)
         frames = None if timeframe is None else [_name(timeframe)]
-        return empty_bars() if table is None else _newest(_scan(table, symbols, frames, since, until))
+        if table is None:
+            return empty_bars()
+        rows = _scan(table, symbols, frames, since, until)
+        return _newest(rows if as_of is None else _known_at(rows, as_of))
+
+    def opens(self, symbol: str, timeframe: str | Timeframe, since: datetime | None = None) -> np.ndarray:
+        """Stored opens from `since` on, ascending, each once, datetime64[s] [n]. Reads no prices."""
+        table = self._open()
+        if table is None:
+            return np.zeros(0, "datetime64[s]")
+        rows = _scan(table, [symbol], [_name(timeframe)], since, None, ("open_time",))
+        return np.unique(rows["open_time"].to_numpy().astype("datetime64[s]"))
 
     def tail(self, symbol: str, timeframe: str | Timeframe, n: int) -> pa.Table:
         """The newest `n` bars, oldest first; fewer when there are fewer."""
@@ -119,7 +137,7 @@ class BarStore:
             return Appended(empty_bars(), empty_bars(), 0)
         with self._turn():
             known = self._known(bars)
-            result = _classify(known, bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA))
+            result = _dated(_classify(known, bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)), self._now())
             if result.changed:
                 self._commit(pa.concat_tables([result.added, result.revised]))
                 self._remember(result.added)
@@ -241,6 +259,7 @@ def _scan(
     timeframes: Sequence[str] | None,
     since: datetime | None,
     until: datetime | None,
+    columns: Sequence[str] = tuple(BAR_SCHEMA.names),
 ) -> pa.Table:
     """All revisions in a range. Files outside it are skipped by the statistics in Delta's log."""
     stamp = BAR_SCHEMA.field("open_time").type
@@ -259,7 +278,8 @@ def _scan(
             pruning.append(f"open_time {sign} '{moment.astimezone(UTC).isoformat()}'")
     dataset = table.to_pyarrow_dataset(file_pruning_predicate=" AND ".join(pruning) or None)
     condition = reduce(and_, conditions) if conditions else None
-    return dataset.to_table(filter=condition).select(BAR_SCHEMA.names).cast(BAR_SCHEMA)
+    schema = pa.schema([BAR_SCHEMA.field(name) for name in columns])
+    return dataset.to_table(columns=list(columns), filter=condition).cast(schema)
 
 
 def _group_ids(rows: pa.Table) -> np.ndarray:
@@ -285,6 +305,22 @@ def _newest(rows: pa.Table) -> pa.Table:
     last = np.ones(len(order), bool)
     last[:-1] = (ids[order][1:] != ids[order][:-1]) | (opens[order][1:] != opens[order][:-1])
     return rows.take(pa.array(order[last])).combine_chunks()
+
+
+def _known_at(rows: pa.Table, moment: datetime) -> pa.Table:
+    return rows.filter(pc.less_equal(rows["received_at"], pa.scalar(moment, BAR_SCHEMA.field("received_at").type)))
+
+
+def _dated(result: Appended, now: datetime) -> Appended:
+    """Rows about to be written, known from this moment on: a source's own earlier date would be a look ahead."""
+
+    def stamped(rows: pa.Table) -> pa.Table:
+        field = BAR_SCHEMA.field("received_at")
+        return rows.set_column(
+            rows.schema.get_field_index("received_at"), field, pa.repeat(pa.scalar(now, field.type), rows.num_rows)
+        )
+
+    return Appended(stamped(result.added), stamped(result.revised), result.unchanged)
 
 
 def _groups(bars: pa.Table) -> Iterator[pa.Table]:

@@ -1,4 +1,4 @@
-"""Which bars the FX week should have, and what became of those that are not there. Holidays are not known here.
+"""Which bars the FX week should have, and what became of those that are not there. What fills a hole, gap_ledger knows.
 
 Week: Sunday 17:00 to Friday 17:00, New York. Does not read stores or ask sources.
 """
@@ -22,8 +22,9 @@ from market.timeframes import Timeframe
 class Gap:
     """A run of bars that are not there: opens in [start, end), UTC.
 
-    `kind`: closed (the week's end), no_tick (the source was asked and the minute had no tick), missing (the source has
-    none, though the market was open: a holiday or a hole), unfetched (nobody asked yet). `bars`: how many.
+    `kind`: closed (the week's end, a holiday), no_tick (the source's ticks were looked at and there was none), missing
+    (asked for again and again; the source has none, though the market was open), unfetched (not asked for yet, or not
+    often enough to be believed). `bars`: how many.
     """
 
     start: datetime
@@ -60,46 +61,35 @@ def gaps(
     since: datetime,
     until: datetime,
     *,
-    fetched_until: datetime | None = None,
-    has_ticks: Callable[[datetime, datetime], bool] | None = None,
+    kinds: Callable[[np.ndarray], np.ndarray] | None = None,
     with_closed: bool = False,
     clock: BrokerClock | None = None,
 ) -> list[Gap]:
     """Runs of expected opens in [since, until) that `open_times` (UTC, any order) lacks, oldest first.
 
-    After `fetched_until` a hole is unfetched; where `has_ticks(start, end)` is given and says no, it is no_tick; else
-    missing. `with_closed` lists the weekends as well.
+    `kinds`: absent opens (datetime64[s], [n]) -> the kind of each, [n] str (see gap_ledger); without it all are missing.
+    A run ends where the kind changes. `with_closed` lists the weekends as well.
     """
     expected = expected_opens(timeframe, since, until, clock)
-    absent = ~np.isin(expected, np.asarray(open_times).astype("datetime64[s]"))
+    absent = expected[~np.isin(expected, np.asarray(open_times).astype("datetime64[s]"))]
+    names = np.full(len(absent), "missing") if kinds is None else kinds(absent)
     step = np.timedelta64(timeframe.seconds, "s")
     found = []
-    for run in _runs(expected[absent], expected, step):
-        start, end = _moment(run[0]), _moment(run[-1] + step)
-        found.append(Gap(start, end, _kind(start, end, fetched_until, has_ticks), len(run)))
+    for run in _runs(absent, names, expected, step):
+        rows = absent[run]
+        found.append(Gap(_moment(rows[0]), _moment(rows[-1] + step), str(names[run[0]]), len(run)))
     if with_closed:
         found += _weekends(since, until, timeframe)
     return sorted(found, key=lambda gap: gap.start)
 
 
-def _kind(
-    start: datetime,
-    end: datetime,
-    fetched_until: datetime | None,
-    has_ticks: Callable[[datetime, datetime], bool] | None,
-) -> str:
-    if fetched_until is not None and start >= fetched_until:
-        return "unfetched"
-    return "no_tick" if has_ticks is not None and not has_ticks(start, end) else "missing"
-
-
-def _runs(absent: np.ndarray, expected: np.ndarray, step: np.timedelta64) -> list[np.ndarray]:
-    """Absent opens that follow each other in the expected grid without a weekend between."""
+def _runs(absent: np.ndarray, names: np.ndarray, expected: np.ndarray, step: np.timedelta64) -> list[np.ndarray]:
+    """Rows of absent opens of one kind that follow each other in the expected grid without a weekend between."""
     if len(absent) == 0:
         return []
     place = np.searchsorted(expected, absent)
-    breaks = (np.diff(place) > 1) | (np.diff(absent) > 2 * step)
-    return np.split(absent, np.flatnonzero(breaks) + 1)
+    breaks = (np.diff(place) > 1) | (np.diff(absent) > 2 * step) | (names[1:] != names[:-1])
+    return np.split(np.arange(len(absent)), np.flatnonzero(breaks) + 1)
 
 
 def _weekends(since: datetime, until: datetime, timeframe: Timeframe) -> list[Gap]:

@@ -5,6 +5,7 @@ Broker names, server time and MetaTrader's errors end here. Does not store bars 
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from market.broker_clock import BrokerClock
 from market.errors import ConfigError
 from market.forecasts import iso_utc
 from mt5_actor_windows.session import Account, Mt5Session, real_terminal
+from mt5_actor_windows.session_process import SessionProcess
 
 if TYPE_CHECKING:
     from market.bar_files import RecordedBars
@@ -32,7 +34,7 @@ class Mt5Actor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         recorded = read_recorded(settings)
-        self._session = make_session(settings, recorded)
+        self._session = make_reader(settings, recorded)
         self._quarantined = quarantine_counts(recorded)
         self._server: Any = None
         self._ends = _recording_ends(settings)
@@ -90,6 +92,19 @@ def quarantine_counts(recorded: Sequence[RecordedBars]) -> dict[str, dict[str, i
     }
 
 
+def make_reader(settings: Settings, recorded: list[RecordedBars]) -> Mt5Session | SessionProcess:
+    """The session: of the real terminal in a process of its own, which can be killed; any other in this one."""
+    if settings.market != "mt5":
+        return make_session(settings, recorded)
+    _account()  # a wrong environment is said at once
+    return SessionProcess("mt5_actor_windows.actor:session_from_json", settings.model_dump_json())
+
+
+def session_from_json(settings: str) -> Mt5Session:
+    """What a session's process runs. `settings`: Settings as JSON; they hold no secrets."""
+    return make_session(Settings(**json.loads(settings)))
+
+
 def make_session(settings: Settings, recorded: list[RecordedBars] | None = None) -> Mt5Session:
     """Settings -> a session over the right terminal. Nothing is connected yet. `recorded`: as read by `read_recorded`."""
     if settings.market == "mt5":
@@ -101,6 +116,7 @@ def make_session(settings: Settings, recorded: list[RecordedBars] | None = None)
             simulated=False,
             learn_clock=True,
             settle_seconds=2.0,
+            loading_seconds=0.5,
         )
     if settings.market == "simulated":
         return _simulated(settings)
@@ -142,6 +158,7 @@ def _recorded(settings: Settings, recorded: list[RecordedBars]) -> Mt5Session:
         market_clock.now,
         simulated=False,
         spread_known=False,
+        frozen_seconds=None,  # its ticks are as far apart as its bars
     )
 
 

@@ -1,4 +1,4 @@
-"""One connection to one MetaTrader 5 terminal: connect, read, and turn what comes back into our bars and our errors.
+"""One session with one MetaTrader 5 terminal: read, and turn what comes back into our bars in UTC and our errors.
 
 The only file that imports MetaTrader5. The terminal may be the real module or a SimulatedTerminal; nothing here tells
 them apart. All calls run on one owner thread, with a deadline. Does not know Ray, HTTP or storage.
@@ -6,12 +6,9 @@ them apart. All calls run on one owner thread, with a deadline. Does not know Ra
 
 from __future__ import annotations
 
-import queue
-import threading
+import random
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -20,71 +17,21 @@ import pyarrow as pa
 
 from market.bars import UTC_MICROSECONDS, bars_from_columns, empty_bars
 from market.broker_clock import BrokerClock, detect
+from market.calendar import expected_opens
 from market.errors import BadTime, NotConnected, TerminalError, UnknownSymbol
-from market.symbols import from_broker
+from market.market_clock import is_open
 from market.symbols import symbol as known_symbol
 from market.timeframes import Timeframe
+from mt5_actor_windows.connection import Account, Connection
+from mt5_actor_windows.owner_thread import OwnerThread
 
-LOST = range(-10005, -9999)  # IPC errors: the connection is gone, not the request wrong
-NO_ERROR = (0, 1)
 CHUNK_BARS = 20_000
-BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 MAX_TICKS = 100_000
-_HINTS = {
-    -2: "The request itself was refused: check symbol, timeframe and dates.",
-    -4: "Is the symbol offered by this account? See it in the terminal's Market Watch.",
-    -5: "Update the terminal and the MetaTrader5 package to matching versions.",
-    -6: "Check MT5_LOGIN, MT5_PASSWORD and MT5_SERVER.",
-    -8: "Allow algorithmic trading through the Python API in the terminal's options.",
-    -10003: "Start the terminal in this user's session, or set MT5_PATH to terminal64.exe.",
-    -10004: "The terminal was closed; it is asked again by itself.",
-    -10005: "The terminal does not answer; restart it if this lasts.",
-}
+SETTLING_READS = 20  # at most, of one range
+ALIKE, ALIKE_THOUGH_SHORT, MOSTLY = 2, 5, 0.9  # answers in a row that must agree; more when bars seem to be missing
+PULSE_SYMBOLS = 3  # whose ticks tell whether the feed is alive
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Account:
-    """What to log in to; the password is never printed. Without a login the terminal's own account is taken as it is."""
-
-    login: int | None = None
-    server: str | None = None
-    path: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-
-class OwnerThread:
-    """Runs functions one after another on one thread. A call that outlives its deadline leaves the thread wedged:
-    MetaTrader's calls cannot be interrupted, so later calls are refused at once until it returns."""
-
-    def __init__(self, name: str) -> None:
-        self._work: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-        self._wedged: Future[Any] | None = None
-        threading.Thread(target=self._loop, name=name, daemon=True).start()
-
-    def run(self, function: Callable[[], T], deadline_seconds: float) -> T:
-        if self._wedged is not None and not self._wedged.done():
-            raise NotConnected("The terminal has not answered an earlier call yet.", hint="Restart it if this lasts.")
-        future: Future[T] = Future()
-        self._work.put((function, future))
-        try:
-            return future.result(timeout=deadline_seconds)
-        except TimeoutError:
-            if future.done():
-                raise
-            self._wedged = future
-            raise NotConnected(
-                f"The terminal did not answer within {deadline_seconds:g} s.", hint="Restart it if this lasts."
-            ) from None
-
-    def _loop(self) -> None:
-        while True:
-            function, future = self._work.get()
-            try:
-                future.set_result(function())
-            except BaseException as error:
-                future.set_exception(error)
 
 
 class Mt5Session:
@@ -92,6 +39,9 @@ class Mt5Session:
 
     Every method may raise NotConnected or TerminalError, both MarketUnavailable; a lost connection is taken up again
     by the next call, at most once per backoff step. Without `spread_known` a spread of 0 means that nobody recorded one.
+    `settle_seconds`: how long after its close a bar may still change; `loading_seconds`: the pause between reads of
+    history that the terminal may still be downloading; `frozen_seconds`: without a tick for so long the feed is dead (None: it may be as
+    old as it likes).
     """
 
     def __init__(
@@ -105,19 +55,20 @@ class Mt5Session:
         spread_known: bool = True,
         learn_clock: bool = False,
         settle_seconds: float = 0.0,
+        loading_seconds: float = 0.0,
+        frozen_seconds: float | None = 300.0,
         deadline_seconds: float = 60.0,
         monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._open_terminal, self.clock, self._now = terminal, clock, now
-        self._account = account or Account()
+        self.clock, self._now = clock, now
         self._simulated, self._spread_known, self._learn = simulated, spread_known, learn_clock
-        self._settle, self._deadline, self._monotonic = settle_seconds, deadline_seconds, monotonic
+        self._settle, self._loading, self._frozen = settle_seconds, loading_seconds, frozen_seconds
+        self._deadline, self._pause = deadline_seconds, pause
         self._owner = OwnerThread("mt5-owner")
-        self._terminal: Any = None
-        self._names: dict[str, str] = {}  # our code -> the broker's name
-        self._maxbars = CHUNK_BARS
-        self._failures, self._retry_at, self._reason = 0, float("-inf"), ""
-        self._who: dict[str, Any] = {}
+        self._connection = Connection(terminal, account or Account(), monotonic=monotonic, jitter=jitter)
+        self._whole_from: dict[tuple[str, Timeframe], int] = {}  # history read twice alike from this server second on
         self._clock_note = f"{clock.rule}, as configured"
 
     # -- what a BarSource offers
@@ -140,118 +91,81 @@ class Mt5Session:
         return self._run(lambda: self._ticks(code, _aware(since), _aware(until), min(limit, MAX_TICKS)))
 
     def health(self) -> dict[str, Any]:
-        """Never raises: `connected` is False with a `reason` instead."""
+        """Never raises: `connected` is False with a `reason` instead, also while the feed is frozen."""
         try:
-            info = self._run(lambda: self._call("terminal_info"))
-            connected, reason = bool(info.connected), "" if info.connected else "The terminal has no broker connection."
+            reason = self._run(self._trouble)
         except (NotConnected, TerminalError) as error:
-            connected, reason = False, str(error)
-        now = self._now()
+            reason = str(error)
+        now, connection = self._now(), self._connection
         return {
-            "connected": connected,
+            "connected": not reason,
             "simulated": self._simulated,
-            "account": self._who.get("login"),
-            "server": self._who.get("server"),
+            "account": connection.who.get("login"),
+            "server": connection.who.get("server"),
             "server_utc_offset": self.clock.server_epoch(now) - int(now.timestamp()),
             "clock": self._clock_note,
-            "symbols": sorted(self._names),
+            "symbols": sorted(connection.names),
+            "names": dict(connection.names),
+            "quarantine": connection.quarantine,
             "now": now,
             "reason": reason,
         }
 
     def close(self) -> None:
-        if self._terminal is not None:
-            self._owner.run(self._terminal.shutdown, self._deadline)
-            self._terminal = None
+        self._owner.run(self._connection.close, self._deadline)
 
     # -- on the owner thread
 
     def _run(self, function: Callable[[], T]) -> T:
         def connected() -> T:
-            if self._terminal is None:
+            if not self._connection.is_open:
                 self._connect()
-            return function()
+            answer = function()
+            self._connection.verify()  # after the reads: an account that changed before or between them gives nothing
+            self._connection.proved()
+            return answer
 
         return self._owner.run(connected, self._deadline)
 
     def _connect(self) -> None:
-        if self._monotonic() < self._retry_at:
-            raise NotConnected(f"No connection to the terminal: {self._reason}", hint="It is tried again by itself.")
+        self._connection.open()
+        self._whole_from.clear()
         try:
-            terminal = self._open_terminal()
-            self._initialize(terminal)
-            self._terminal = terminal
-            self._identify()
-            self._names = _broker_names(self._call("symbols_get"))
-            self._maxbars = int(self._call("terminal_info").maxbars)
             self._learn_clock()
-        except Exception as error:  # half a connection would answer with the wrong names or the wrong clock
-            self._lose(str(error))
+        except Exception as error:
+            self._connection.lose(str(error))
             raise
-        self._failures, self._reason = 0, ""
-
-    def _lose(self, reason: str) -> None:
-        self._terminal = None
-        self._reason = reason
-        self._retry_at = self._monotonic() + BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
-        self._failures += 1
-
-    def _initialize(self, terminal: Any) -> None:
-        given = {"login": self._account.login, "password": self._account.password, "server": self._account.server}
-        keywords = {name: value for name, value in given.items() if value is not None}
-        path = [self._account.path] if self._account.path else []
-        if not terminal.initialize(*path, **keywords):
-            code, text = terminal.last_error()
-            raise NotConnected(f"MetaTrader answered {code} ({text}).", hint=_HINTS.get(code, ""))
-
-    def _identify(self) -> None:
-        """Several terminals on one host can answer for each other: believe none that is not the account asked for."""
-        info = self._call("account_info")
-        self._who = {"login": int(info.login), "server": str(info.server)}
-        for name, wanted in (("login", self._account.login), ("server", self._account.server)):
-            if wanted is not None and self._who[name] != wanted:
-                raise NotConnected(
-                    f"Another account answered: {name} {self._who[name]}, not {wanted}.",
-                    hint="One terminal per host; set MT5_PATH to the right one.",
-                )
 
     def _learn_clock(self) -> None:
         """The configured rule is a claim; the terminal's own weeks decide where they are many enough."""
-        code = next((code for code in ("EURUSD", "GBPUSD", "USDJPY") if code in self._names), None)
+        names = self._connection.names
+        code = next((code for code in ("EURUSD", "GBPUSD", "USDJPY") if code in names), None)
         if not self._learn or code is None:
             return
-        rates = self._call("copy_rates_from_pos", self._selected(code), Timeframe.H1.mt5_code, 0, 5000)
-        if rates is None:  # no history yet: the rule stays a claim
+        try:
+            name = self._connection.select(code)
+            rates = self._connection.call("copy_rates_from_pos", name, Timeframe.H1.mt5_code, 0, 5000)
+        except TerminalError:  # no history yet: the rule stays a claim
             return
         findings = detect(rates["time"].astype("datetime64[s]"), Timeframe.H1, claim=self.clock.rule)
         self.clock, self._clock_note = BrokerClock(findings.rule), findings.message
 
-    def _call(self, name: str, *args: Any) -> Any:
-        """One call of the module. None is an error, or "nothing there" when the last error is none."""
-        result = getattr(self._terminal, name)(*args)
-        if result is not None and result is not False:
-            return result
-        code, text = self._terminal.last_error()
-        if code in LOST:
-            self._lose(f"MetaTrader answered {code} ({text}).")
-            raise NotConnected(f"MetaTrader answered {code} ({text}).", hint=_HINTS.get(code, ""))
-        if code in NO_ERROR:
-            return None
-        raise TerminalError(code, text, hint=_HINTS.get(code, ""))
-
-    def _selected(self, code: str) -> str:
-        """The broker's name of a symbol, shown in Market Watch; without that the terminal answers nothing."""
-        name = self._names.get(code)
-        if name is None:
-            has = ", ".join(sorted(self._names)) or "none of ours"
-            raise UnknownSymbol(f"This account does not offer {code}.", hint=f"It offers {has}.")
-        self._call("symbol_select", name, True)
-        return name
+    def _trouble(self) -> str:
+        """Why nothing new may come although the terminal answers; "" when all is well."""
+        if not self._connection.call("terminal_info").connected:
+            return "The terminal has no broker connection."
+        if self._frozen is None:
+            return ""
+        newest, now = self._newest_tick(), self._now()
+        if newest is None or not is_open(now) or not is_open(now - timedelta(seconds=self._frozen)):
+            return ""
+        age = (now - newest).total_seconds()
+        return f"No tick for {age:.0f} s although the market is open." if age > self._frozen else ""
 
     def _closed_bars(self, code: str, frame: Timeframe, since: datetime | None, until: datetime | None) -> pa.Table:
         now = self._now()
-        name = self._selected(code)
-        first = (since or now - frame.delta * self._maxbars) - frame.delta
+        name = self._connection.select(code)
+        first = (since or now - frame.delta * self._connection.maxbars) - frame.delta
         last = min(until or now, now)
         rates = self._rates(name, frame, self.clock.server_epoch(first), self.clock.server_epoch(last))
         if len(rates) == 0:
@@ -260,10 +174,34 @@ class Mt5Session:
         closed = opened.astype(np.int64) + frame.seconds
         newest = closed == closed.max()  # anything older has a successor, so it is closed
         keep = closed <= now.timestamp() - np.where(newest, self._settle, 0.0)
+        if keep[newest].any() and not self._is_over(code, datetime.fromtimestamp(int(closed.max()), UTC)):
+            keep &= ~newest
         keep &= closed <= last.timestamp()
         if since is not None:
             keep &= closed > since.timestamp()
         return self._as_bars(code, frame, rates[keep], opened[keep])
+
+    def _is_over(self, code: str, close: datetime) -> bool:
+        """Whether a bar without a successor is closed, or only cut off by a feed that froze: some tick must have followed."""
+        return not is_open(close) or any(at >= close for at in self._tick_times(code))
+
+    def _newest_tick(self) -> datetime | None:
+        return max(self._tick_times(None), default=None)
+
+    def _tick_times(self, code: str | None) -> Iterator[datetime]:
+        """When the feed last showed life: in the newest tick of the symbol, then of a few others."""
+        others = [one for one in self._connection.names if one != code][:PULSE_SYMBOLS]
+        for one in ([code] if code else []) + others:
+            at = self._tick_time(one)
+            if at is not None:
+                yield at
+
+    def _tick_time(self, code: str) -> datetime | None:
+        try:
+            tick = self._connection.call("symbol_info_tick", self._connection.select(code))
+        except TerminalError:
+            return None
+        return self._moment(tick.time_msc)
 
     def _as_bars(self, code: str, frame: Timeframe, rates: np.ndarray, opened: np.ndarray) -> pa.Table:
         volume, spread = rates["tick_volume"].astype(np.int64), rates["spread"].astype(np.int32)
@@ -282,27 +220,59 @@ class Mt5Session:
 
     def _rates(self, name: str, frame: Timeframe, first: int, last: int) -> np.ndarray:
         """All rates that open in [first, last], server seconds, asked for in pieces well below the terminal's maximum."""
-        step = max(min(CHUNK_BARS, self._maxbars // 2), 1) * frame.seconds
+        step = max(min(CHUNK_BARS, self._connection.maxbars // 2), 1) * frame.seconds
+        whole_from = self._whole_from.get((name, frame))
         pieces = []
         for start in range(first, last + 1, step):
-            found = self._call("copy_rates_range", name, frame.mt5_code, start, min(start + step - 1, last))
-            if found is not None and len(found):
-                pieces.append(found)
-        if not pieces:
-            return np.zeros(0, [("time", "<i8")])
-        return np.concatenate(pieces)
+            end = min(start + step - 1, last)
+            known = whole_from is not None and start >= whole_from
+            pieces.append(self._read(name, frame, start, end) if known else self._settled(name, frame, start, end))
+        self._whole_from[name, frame] = first if whole_from is None else min(first, whole_from)
+        return np.concatenate(pieces) if pieces else np.zeros(0, [("time", "<i8")])
+
+    def _read(self, name: str, frame: Timeframe, first: int, last: int) -> np.ndarray:
+        rates: np.ndarray = self._connection.call("copy_rates_range", name, frame.mt5_code, first, last)
+        return rates
+
+    def _settled(self, name: str, frame: Timeframe, first: int, last: int) -> np.ndarray:
+        """The first question starts a download and shows what is there already: ask until answers agree."""
+        found, alike = self._read(name, frame, first, last), 1
+        for _ in range(SETTLING_READS):
+            if alike >= (ALIKE if self._covers(found, frame, first, last) else ALIKE_THOUGH_SHORT):
+                return found
+            if self._loading:
+                self._pause(self._loading)
+            again = self._read(name, frame, first, last)
+            found, alike = again, alike + 1 if _agree(found, again) else 1
+        raise NotConnected(
+            f"The terminal is still loading the history of {name} {frame.value}.", hint="It is asked again by itself."
+        )
+
+    def _covers(self, rates: np.ndarray, frame: Timeframe, first: int, last: int) -> bool:
+        """Whether most of what the trading week should have opened in [first, last], server seconds, is there.
+
+        What lies further back than the terminal's `maxbars` is not expected of it.
+        """
+        reach = self._now() - frame.delta * self._connection.maxbars
+        since, until = (
+            datetime.fromtimestamp(int(second.astype(np.int64)), UTC) for second in self._utc([first, last])
+        )
+        return len(rates) >= MOSTLY * len(expected_opens(frame, max(since, reach), until, self.clock))
+
+    def _utc(self, server_seconds: list[int]) -> np.ndarray:
+        return self.clock.to_utc(np.array(server_seconds).astype("datetime64[s]"))
 
     def _price(self, code: str) -> dict[str, Any]:
         unknown = {"symbol": code, "bid": None, "ask": None, "spread_points": None, "time": None, "age_seconds": None}
         try:
-            tick = self._call("symbol_info_tick", self._selected(code))
+            tick = self._connection.call("symbol_info_tick", self._connection.select(code))
         except (TerminalError, UnknownSymbol) as error:
             return unknown | {"reason": str(error)}
-        if tick is None or not tick.bid:
+        if not tick.bid:
             return unknown | {"reason": "No tick yet."}
-        at = (
-            self._utc_of_msc(np.array([tick.time_msc]))[0].astype("datetime64[us]").astype(datetime).replace(tzinfo=UTC)
-        )
+        at = self._moment(tick.time_msc)
+        if not is_open(at) and not is_open(at - timedelta(minutes=1)):  # the week's last tick may carry its close
+            return unknown | {"reason": "Quoted while the market is closed."}
         known = self._spread_known or tick.ask > tick.bid
         spread = round((tick.ask - tick.bid) / known_symbol(code).point) if known else None
         age = (self._now() - at).total_seconds()
@@ -317,10 +287,9 @@ class Mt5Session:
         }
 
     def _ticks(self, code: str, since: datetime | None, until: datetime | None, limit: int) -> pa.Table:
-        name, end = self._selected(code), until or self._now()
+        name, end = self._connection.select(code), until or self._now()
         first, last = (self.clock.server_epoch(moment) for moment in (since or end - timedelta(hours=1), end))
-        found = self._call("copy_ticks_range", name, first, last, -1)
-        found = np.zeros(0, [("time_msc", "<i8"), ("bid", "<f8"), ("ask", "<f8")]) if found is None else found[:limit]
+        found = self._connection.call("copy_ticks_range", name, first, last, -1)[:limit]
         return pa.table(
             {
                 "symbol": pa.repeat(pa.scalar(code), len(found)),
@@ -335,6 +304,11 @@ class Mt5Session:
         utc = self.clock.to_utc((time_msc // 1000).astype("datetime64[s]"))
         return utc.astype("datetime64[ms]") + (time_msc % 1000).astype("timedelta64[ms]")
 
+    def _moment(self, time_msc: int) -> datetime:
+        utc = self._utc_of_msc(np.array([time_msc]))[0].astype("datetime64[us]").astype(datetime)
+        moment: datetime = utc.replace(tzinfo=UTC)
+        return moment
+
 
 def real_terminal() -> Any:
     """The MetaTrader5 package; NotConnected where it is not installed (it exists for Windows only)."""
@@ -348,14 +322,11 @@ def real_terminal() -> Any:
     return MetaTrader5
 
 
-def _broker_names(infos: Sequence[Any] | None) -> dict[str, str]:
-    """Our codes -> the broker's spelling, kept as it is (it is case-sensitive); the plainest name of several wins."""
-    names: dict[str, str] = {}
-    for name in sorted((str(info.name) for info in infos or ()), key=lambda name: (len(name), name)):
-        found = from_broker(name)
-        if found is not None:
-            names.setdefault(found.code, name)
-    return names
+def _agree(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether the later answer only added what has happened meanwhile: the same start, a bar or two more."""
+    if len(before) == 0 or len(after) == 0:
+        return len(before) == len(after)
+    return bool(before["time"][0] == after["time"][0]) and 0 <= len(after) - len(before) <= 2
 
 
 def _or_null(values: np.ndarray, unknown: np.ndarray) -> Any:

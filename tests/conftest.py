@@ -8,7 +8,7 @@ import pytest
 
 LIVE = {"ray", "faults"}
 # Fast and pure first. The browser comes last: Playwright keeps an event loop on the thread it was started on.
-LATER = ("faults", "ray", "browser")
+LATER = ("windows", "faults", "ray", "browser")
 HERE = Path(__file__).parent
 
 

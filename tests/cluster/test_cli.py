@@ -121,7 +121,8 @@ def test_bars_go_in_and_out(installed: Path, tmp_path: Path, capsys: pytest.Capt
     assert run(app, ["bars", "import", str(source), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["unchanged"] == 22
     assert run(app, ["bars", "gaps", "--symbols", "EURUSD", "--json"]) == 0
-    assert [(g["after"][11:13], g["missing"]) for g in json.loads(capsys.readouterr().out)] == [("07", 2)]
+    holes = [(g["from"][11:13], g["bars"], g["kind"]) for g in json.loads(capsys.readouterr().out)]
+    assert holes == [("07", 2, "unfetched")], "a file is no answer of a source"
     assert run(app, ["bars", "export", "--symbols", "EURUSD", "--out", str(tmp_path / "out"), "--json"]) == 0
     exported = json.loads(capsys.readouterr().out)
     assert exported == [{"file": str(tmp_path / "out" / "EURUSD_H1.parquet"), "bars": 22}]

@@ -147,3 +147,36 @@ def test_order_and_repetition_of_batches_do_not_matter(
     found = [(row["symbol"], row["timeframe"], row["open_time"], row["revision"]) for row in store.read().to_pylist()]
     step = {"H1": timedelta(hours=1), "M15": timedelta(minutes=15)}
     assert found == sorted((s, f, T0 + h * step[f], 0) for s, f, h in KEYS)
+
+
+def test_as_of_a_moment_equals_what_was_known_then(tmp_path: Path) -> None:
+    """Bars come late, again and revised, dated by the source as it likes; each earlier moment reads as it did then."""
+    rng = np.random.default_rng(5)
+    clock = [T0]
+    store = BarStore(tmp_path / "bars", now=lambda: clock[0])
+    known = []
+    for _ in range(40):
+        clock[0] += timedelta(minutes=int(rng.integers(1, 300)))
+        symbol = str(rng.choice(["EURUSD", "USDJPY"]))
+        store.append(
+            bars(int(rng.integers(0, 30)), int(rng.integers(1, 6)), symbol, close=float(rng.choice([1.1, 1.2])))
+        )
+        if rng.random() < 0.2:
+            store.compact()
+        known.append((clock[0], store.version(), store.read()))
+    for moment, version, then in known:
+        assert store.read(as_of=moment).equals(then)
+        assert store.read(as_of=moment + timedelta(seconds=30)).equals(then)
+        assert store.read(as_of_version=version).equals(then)
+    assert store.read(as_of=T0).num_rows == 0
+    assert sum(table["revision"].to_pylist().count(1) for _, _, table in known) > 0
+
+
+def test_opens_are_each_once_and_without_prices(tmp_path: Path) -> None:
+    store = BarStore(tmp_path / "bars")
+    assert store.opens("EURUSD", "H1").tolist() == []
+    store.append(bars(0, 5))
+    store.append(bars(3, 4, close=1.3))
+    opens = np.datetime64("2024-01-08", "s") + np.arange(7) * np.timedelta64(3600, "s")
+    assert (store.opens("EURUSD", "H1") == opens).all()
+    assert (store.opens("EURUSD", "H1", T0 + timedelta(hours=4)) == opens[4:]).all()

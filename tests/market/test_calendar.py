@@ -29,12 +29,11 @@ def test_kinds_of_holes() -> None:
     lacks = [np.datetime64("2020-03-03T05"), np.datetime64("2020-03-03T06"), np.datetime64("2020-03-04T10")]
     have = opens[~np.isin(opens, lacks) & (opens < np.datetime64("2020-03-13T15"))]
 
-    def had_ticks(start: datetime, end: datetime) -> bool:
-        return start.day != 4
+    def kinds(absent: np.ndarray) -> np.ndarray:
+        early = np.where(absent.astype("datetime64[D]") == np.datetime64("2020-03-04"), "no_tick", "missing")
+        return np.where(absent < np.datetime64("2020-03-13T15"), early, "unfetched")
 
-    found = gaps(
-        have, Timeframe.H1, SINCE, UNTIL, fetched_until=datetime(2020, 3, 13, 15, tzinfo=UTC), has_ticks=had_ticks
-    )
+    found = gaps(have, Timeframe.H1, SINCE, UNTIL, kinds=kinds)
     assert found == [
         Gap(datetime(2020, 3, 3, 5, tzinfo=UTC), datetime(2020, 3, 3, 7, tzinfo=UTC), "missing", 2),
         Gap(datetime(2020, 3, 4, 10, tzinfo=UTC), datetime(2020, 3, 4, 11, tzinfo=UTC), "no_tick", 1),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs.settings import ensure_secrets, make_settings
-from market.errors import BadBars, ConfigError
+from market.errors import BadBars, ConfigError, NotConnected
 from market.market_clock import MarketClock
 from mt5_actor_windows.actor import Mt5Actor, make_session
 from mt5_actor_windows.client import HttpBarSource
@@ -70,3 +70,20 @@ def test_what_cannot_be_is_refused_at_the_start(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MT5_LOGIN", "me")
     with pytest.raises(ConfigError, match="MT5_LOGIN"):
         make_session(make_settings(market="mt5", speed=1.0))
+
+
+def test_the_real_terminal_is_read_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here without the package, so that the child says what is missing, in our words."""
+    for name in ("MT5_LOGIN", "MT5_SERVER", "MT5_PATH", "MT5_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    actor = Mt5Actor(make_settings(home=tmp_path, market="mt5", speed=1.0))
+    health = actor.health()
+    assert (health["connected"], health["market"]) == (False, "mt5")
+    assert "MetaTrader5 package cannot be imported" in health["reason"]
+    assert health["session_process"]["pid"] != health["pid"]
+    with pytest.raises(NotConnected, match="tried again by itself"):
+        actor.closed_bars("EURUSD", "H1", NOW)
+    actor.close()
+    monkeypatch.setenv("MT5_LOGIN", "me")
+    with pytest.raises(ConfigError, match="MT5_LOGIN"):
+        Mt5Actor(make_settings(market="mt5", speed=1.0))

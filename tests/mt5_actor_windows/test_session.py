@@ -138,7 +138,7 @@ def test_half_a_connection_is_none(simulated: Make) -> None:
     stand, seconds = simulated(), [0.0]
     terminal = Without(stand.terminal, "account_info")
     session = Mt5Session(lambda: terminal, stand.broker, stand.clock, monotonic=lambda: seconds[0])
-    with pytest.raises(AttributeError):
+    with pytest.raises(TerminalError, match="account_info gave no answer"):
         session.prices(["EURUSD"])
     with pytest.raises(NotConnected, match="tried again by itself"):
         session.prices(["EURUSD"])

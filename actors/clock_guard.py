@@ -1,0 +1,58 @@
+"""Whether a source may be believed: its newest tick against now, its bars against the trading week and against ours.
+
+Raises instead of answering, so that the next source is asked. Does not store anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import pyarrow as pa
+
+from actors.answers import answer_of, moment_of, opens_of
+from market.bars import BarSource
+from market.clock_watch import TickWatch, contradicts, slipped_hours, slipped_weeks
+from market.coverage import Key
+from market.errors import ClockDisagrees
+
+REREAD_BARS = 50
+
+
+class ClockGuard:
+    """`problem`: the alarm of the moment, "" when the clocks agree."""
+
+    def __init__(self) -> None:
+        self._watch = TickWatch()
+        self.problem = ""
+
+    def check_ticks(self, times: Iterable[datetime | None], now: datetime) -> None:
+        """Refuse a live terminal whose newest tick is hours off."""
+        hours = self._watch.look(max((time for time in times if time is not None), default=None), now)
+        if hours is not None:
+            raise self._alarm(f"The newest tick is {hours:+d} h off our clock")
+        self.problem = ""
+
+    def check_bars(self, key: Key, bars: pa.Table, stored: pa.Table, source: BarSource, *, live: bool) -> None:
+        """Refuse bars that we hold at another hour; of a live terminal also those whose weeks are not the trading week, and
+        those of which not one is as we hold it. Simulated and recorded markets may be replaced, and have our own clock."""
+        name = "/".join(key)
+        hours = slipped_weeks(bars) if live else None
+        if hours is not None:
+            raise self._alarm(f"The weeks of {name} open and close {hours:+d} h off")
+        hours = slipped_hours(stored, bars)
+        if hours is not None:
+            raise self._alarm(f"{name} comes {hours:+d} h from where the stored bars have it")
+        if not live or not contradicts(stored, bars):
+            return
+        since = moment_of(opens_of(stored)[-REREAD_BARS:][0])  # the newest may all be revised; those before are not
+        if contradicts(stored, answer_of(source, key, since, None)):
+            raise self._alarm(f"Not one of the newest bars of {name} is what the store holds")
+
+    def _alarm(self, what: str) -> ClockDisagrees:
+        error = ClockDisagrees(
+            f"{what}: nothing is taken from this source.",
+            hint="Is broker_zone right, and is it the same server and account as before? See `lstmc doctor`.",
+        )
+        self.problem = str(error)
+        return error
