@@ -117,11 +117,13 @@ def to_ask(
     join_bars: int = 500,
 ) -> list[tuple[datetime, datetime]]:
     """Spans [start, end) of opens, oldest first, that hold every expected open in [since, until) which is neither `held`
-    (UTC, [n]) nor proven silent and was answered for less than `fewer_than` times. Spans near each other are one."""
+    (UTC, [n]) nor settled and proven silent, and was answered for less than `fewer_than` times. Spans near each other are one."""
     frame = Timeframe.parse(key[1])
     expected = expected_opens(frame, since, until)
     absent = expected[~np.isin(expected, held)]
-    absent = absent[(coverage.times(key, absent) < fewer_than) & ~coverage.is_silent(key, absent)]
+    times = coverage.times(key, absent)
+    proven = coverage.is_silent(key, absent) & (times >= SETTLED)
+    absent = absent[(times < fewer_than) & ~proven]
     if len(absent) == 0:
         return []
     cuts = np.flatnonzero(np.diff(absent) > join_bars * np.timedelta64(frame.seconds, "s")) + 1
