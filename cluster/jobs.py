@@ -85,11 +85,6 @@ def submit_training(
         )
 
 
-def running_training(settings: Settings) -> str | None:
-    """The submission id of a training run that has not ended, however it was submitted; None when there is none."""
-    return next((job["id"] for job in list_jobs(settings) if job["training"] and job["status"] not in TERMINAL), None)
-
-
 def list_jobs(settings: Settings) -> list[dict[str, Any]]:
     """Submitted jobs, newest first: id, status, entrypoint, message, started and ended as epoch seconds."""
     with job_client(settings) as client:

@@ -160,10 +160,6 @@ def _far_from_neighbours(prices: np.ndarray, usable: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(distance), 0.0, distance).max(axis=0) > JUMP_LIMIT
 
 
-def sort_bars(bars: pa.Table) -> pa.Table:
-    return bars.sort_by([("symbol", "ascending"), ("timeframe", "ascending"), ("open_time", "ascending")])
-
-
 def only(bars: pa.Table, symbol: str, timeframe: Timeframe) -> pa.Table:
     """The rows of one symbol and timeframe."""
     return bars.filter((pc.field("symbol") == symbol) & (pc.field("timeframe") == timeframe.value))

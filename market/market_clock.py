@@ -64,13 +64,12 @@ class MarketClock:
 
     At wall time `wall_start` (epoch seconds) the market shows `market_start` (epoch seconds, UTC) and from there runs
     `speed` times as fast. With speed 1 and equal starts it is real time. An accelerated clock steps over closed
-    weekends, and stops at `market_end` (recorded bars end somewhere), when given.
+    weekends; past the end of recorded bars it goes on, so that forecasts turn stale there.
     """
 
     wall_start: float
     market_start: float
     speed: float = 1.0
-    market_end: float | None = None
 
     @classmethod
     def real(cls) -> MarketClock:
@@ -83,8 +82,6 @@ class MarketClock:
         if self.is_real:
             return start + timedelta(seconds=passed)
         moment = add_open_time(start, timedelta(seconds=max(passed, 0.0) * self.speed))
-        if self.market_end is not None:
-            moment = min(moment, datetime.fromtimestamp(self.market_end, UTC))
         return moment
 
     @property

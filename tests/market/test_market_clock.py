@@ -71,14 +71,6 @@ def test_an_accelerated_clock_skips_the_weekend_and_never_goes_back() -> None:
     assert times == sorted(times)
 
 
-def test_recorded_time_stops_at_its_end() -> None:
-    clock = MarketClock(
-        0.0, utc("2020-03-03T10:00").timestamp(), 3600.0, market_end=utc("2020-03-03T12:00").timestamp()
-    )
-    assert clock.now(1.0) == utc("2020-03-03T11:00")
-    assert clock.now(99.0) == utc("2020-03-03T12:00")
-
-
 def test_real_time_is_the_wall_clock() -> None:
     assert MarketClock.real().now(0.0) == datetime(1970, 1, 1, tzinfo=UTC)
     assert MarketClock.from_dict(MarketClock.real().to_dict()) == MarketClock.real()

@@ -19,8 +19,8 @@ NOW = datetime(2019, 3, 14, 10, 30, tzinfo=UTC)
 
 
 def stopped(moment: datetime) -> dict[str, object]:
-    """A market clock that stands still."""
-    return MarketClock(time.time(), moment.timestamp(), 60.0, market_end=moment.timestamp()).to_dict()
+    """A market clock that all but stands still: a microsecond in a quarter of an hour."""
+    return MarketClock(time.time(), moment.timestamp(), 1e-9).to_dict()
 
 
 def test_simulated_market_and_its_http_twin(tmp_path: Path) -> None:
