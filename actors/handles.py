@@ -11,6 +11,7 @@ Ray. What an actor holds in memory can be made again from the bar store, the reg
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -22,8 +23,10 @@ import ray
 import structlog
 
 from configs.settings import Settings, load_settings
-from market.errors import LstmcError, MarketUnavailable, NodeDown, NotRunning
+from market.errors import LstmcError, MarketUnavailable, NodeDown, NotRunning, VersionsDisagree
 from market.forecasts import BoardUpdate, HorizonForecast
+from mt5_actor_windows.node import APART
+from mt5_actor_windows.versions import mismatch, versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +38,7 @@ NAMESPACE = "lstmc"
 APP = "lstmc"
 NOT_ON_MT5 = {"role": "!mt5"}
 CALL_SECONDS = 60.0  # a deep backfill of one symbol; a wedged terminal must not hold the loop for ever
+MEET_SECONDS = 15.0  # an actor that has no node yet must not keep us from the next source
 PREDICT_SECONDS = 60.0
 WARM_SECONDS = 180.0
 STEP_SECONDS = 0.5  # wall seconds between the forecaster's looks at registry, spool and retries
@@ -102,7 +106,12 @@ class Mt5Actor:
         from mt5_actor_windows.actor import Mt5Actor as Core
 
         self._core = Core(Settings.model_validate_json(settings_json))
-        self._core.start_data_api()
+        if APART not in os.environ:
+            self._core.start_data_api()
+
+    def versions(self) -> dict[str, str]:
+        """Plain text only, so that it can be read whatever the versions are."""
+        return versions()
 
     def closed_bars(
         self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
@@ -120,11 +129,16 @@ class Mt5Actor:
 
 
 class RayBarSource:
-    """The `mt5` actor as a market.bars.BarSource. Whatever Ray raises becomes NodeDown with a hint."""
+    """The `mt5` actor as a market.bars.BarSource. Whatever Ray raises becomes NodeDown with a hint.
+
+    Each time the actor is met anew its node's versions are compared with ours: VersionsDisagree instead of what unpickling
+    would say.
+    """
 
     def __init__(self, actor: Callable[[], Any] = mt5, seconds: float = CALL_SECONDS) -> None:
         self._actor = actor
         self._seconds = seconds
+        self._agreed = False
 
     def closed_bars(
         self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
@@ -141,15 +155,36 @@ class RayBarSource:
         return self._call("health")
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        hint = "Bring the node back: `lstmc up` restarts a local one; on Windows run its start script."
+        if not self._agreed:
+            self._compare(self._get("versions", seconds=min(MEET_SECONDS, self._seconds)))
+        return self._get(method, *arguments, seconds=self._seconds)
+
+    def _compare(self, theirs: dict[str, str]) -> None:
+        wrong = mismatch(versions(), theirs)
+        if wrong:
+            hint = "Install the same on both; on Windows run install.ps1 again."
+            raise VersionsDisagree(f"The mt5 node's packages do not fit ours: {wrong}.", hint=hint)
+        self._agreed = True
+
+    def _get(self, method: str, *arguments: Any, seconds: float) -> Any:
         try:
-            return ray.get(getattr(self._actor(), method).remote(*arguments), timeout=self._seconds)
+            return self._answer(method, *arguments, seconds=seconds)
+        except NodeDown:
+            self._agreed = False  # what comes back may be another installation
+            raise
+
+    def _answer(self, method: str, *arguments: Any, seconds: float) -> Any:
+        hint = (
+            "A local node: `lstmc up` restarts it. A Windows node starts again by itself; if not, run doctor.ps1 there."
+        )
+        try:
+            return ray.get(getattr(self._actor(), method).remote(*arguments), timeout=seconds)
         except LstmcError as error:  # Ray raises a task's own error as that type too
             raise (getattr(error, "cause", None) or error) from None
         except ray.exceptions.RayTaskError as error:
             raise MarketUnavailable(f"The mt5 actor failed: {error.cause}", hint=hint) from None
         except ray.exceptions.GetTimeoutError:
-            raise NodeDown(f"The mt5 actor did not answer within {self._seconds:.0f} s.", hint=hint) from None
+            raise NodeDown(f"The mt5 actor did not answer within {seconds:.0f} s.", hint=hint) from None
         except ray.exceptions.RayError:
             raise NodeDown("The node that holds the terminal is gone; its actor waits for it.", hint=hint) from None
 

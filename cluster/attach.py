@@ -81,7 +81,7 @@ def _shutdown(home: Path) -> None:
 
 
 def _live_line(settings: Settings, run: Run) -> str:
-    if settings.market != "http" and not run.alive("mt5"):
+    if settings.plays_terminal and not run.alive("mt5"):
         return "the mt5 node is down; forecasts go stale. `lstmc up` in another shell brings it back"
     try:
         status = health.api_status(settings)

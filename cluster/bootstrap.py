@@ -23,9 +23,10 @@ from cluster.market_start import start_market
 from cluster.progress import Progress
 from cluster.run_record import Run, members, read_run, write_run
 from configs.settings import Settings, ensure_secrets, load_settings, make_settings, save_settings
-from market.errors import ClusterError
+from market.errors import ClusterError, ConfigError
 
 FORECAST_SECONDS = 180.0
+WINDOWS_SECONDS, FALLBACK_SECONDS = 900.0, 60.0
 
 
 def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> tuple[Settings, Run, bool]:
@@ -128,6 +129,7 @@ def _prepare(given: dict[str, Any], profile: str, progress: Progress) -> Setting
     if given.get("bars_dir") is not None and given.get("market") is None:
         given["market"] = "recorded"
     settings = make_settings(profile, **given)
+    _check_reachable(settings)
     ensure_secrets(settings)
     contents = None
     if settings.market == "recorded":
@@ -149,6 +151,15 @@ def _prepare(given: dict[str, Any], profile: str, progress: Progress) -> Setting
         f"{settings.market} market, {', '.join(settings.symbols)} on {', '.join(settings.timeframes)}, speed {settings.speed:g}"
     )
     return settings
+
+
+def _check_reachable(settings: Settings) -> None:
+    """A Windows node cannot join a head that listens on loopback only."""
+    if settings.market == "mt5" and settings.head_host in ("127.0.0.1", "localhost") and not settings.data_api_url:
+        raise ConfigError(
+            "market=mt5 needs the address at which the Windows node reaches this head.",
+            hint="Give --head-host ADDR, such as 10.8.0.1, or read its bars over HTTP with --data-api-url URL.",
+        )
 
 
 def _last_closes(settings: Settings) -> dict[str, Any]:
@@ -173,7 +184,7 @@ def _start_nodes(settings: Settings, progress: Progress) -> Run:
     warm.submit(import_ray)  # seconds of imports, while the head starts
     run = nodes.start_head(settings)
     progress.say(f"head started (pid {run.processes['head'].pid}, port {settings.head_port})")
-    if settings.market != "http":
+    if settings.plays_terminal:
         run = nodes.start_mt5_node(settings, run)
         progress.say(f"mt5 node started (pid {run.processes['mt5'].pid})")
     warm.shutdown(wait=True)
@@ -181,7 +192,7 @@ def _start_nodes(settings: Settings, progress: Progress) -> Run:
 
 
 def _bring_back_mt5(settings: Settings, run: Run, progress: Progress) -> Run:
-    if settings.market == "http" or run.alive("mt5"):
+    if not settings.plays_terminal or run.alive("mt5"):
         return run
     nodes.stop_node(run, "mt5")
     run = nodes.start_mt5_node(settings, run)
@@ -199,7 +210,7 @@ def _connect(settings: Settings, progress: Progress) -> None:
     progress.doing("connecting to the cluster")
     try:
         ray.init(
-            address=f"127.0.0.1:{settings.head_port}",
+            address=nodes.gcs_address(settings),
             namespace=NAMESPACE,
             ignore_reinit_error=True,
             log_to_driver=False,
@@ -211,13 +222,15 @@ def _connect(settings: Settings, progress: Progress) -> None:
         raise ClusterError(
             f"The Ray head on port {settings.head_port} could not be joined: {error}", hint=hint
         ) from None
-    if settings.market != "http":
+    if settings.plays_terminal:
         _until(
             lambda: _has_mt5(ray.nodes()),
             60,
             "The mt5 node did not join the cluster",
             settings.home_path / "logs" / "mt5_node.log",
         )
+    elif settings.market == "mt5":
+        _await_windows(lambda: _has_mt5(ray.nodes()), settings, progress)
     names = start_actors(settings)
     progress.say(f"nodes joined, actors placed: {', '.join(names)}")
 
@@ -231,6 +244,26 @@ def _leave() -> None:
 
 def _has_mt5(found: list[dict[str, Any]]) -> bool:
     return any(node["Alive"] and node["Resources"].get("mt5") for node in found)
+
+
+def _await_windows(joined: Callable[[], bool], settings: Settings, progress: Progress) -> None:
+    """The Windows node joins when it likes; with a data API to fall back on it is not waited for long."""
+    seconds = FALLBACK_SECONDS if settings.data_api_url else WINDOWS_SECONDS
+    deadline, told = time.monotonic() + seconds, False
+    while not joined():
+        if time.monotonic() > deadline:
+            if settings.data_api_url:
+                return progress.say(f"no Windows node yet: bars come from {settings.data_api_url} until it joins")
+            raise ClusterError(
+                f"No Windows node joined within {WINDOWS_SECONDS / 60:.0f} min.",
+                hint="The head goes on: start the node there, then `lstmc up` here. See docs/windows-node.md.",
+            )
+        if not told:
+            progress.say("waiting for the Windows node; on it run what `lstmc node windows --print` shows")
+        told = True
+        progress.doing("waiting for the Windows node")
+        time.sleep(0.5)
+    progress.say("the Windows node has joined")
 
 
 def _until(ready: Callable[[], bool], seconds: float, what: str, log: Path) -> None:
@@ -297,7 +330,7 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
         "ray_dashboard": jobs.dashboard_url(settings),
         "ray_token": str(settings.home_path / "secrets" / "ray_token"),
         "data_api": f"http://127.0.0.1:{settings.data_api_port}/mt5/health"
-        if settings.market != "http"
+        if settings.plays_terminal
         else settings.data_api_url,
         "ray_env": nodes.shell_exports(settings),
         "retrain": f"{_program('ray')} job submit -- python -m tuning.retrain --preset quick",

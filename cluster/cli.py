@@ -44,6 +44,7 @@ def up(
     dashboard_port: Annotated[int | None, typer.Option(help="Ray dashboard and jobs.")] = None,
     data_api_port: Annotated[int | None, typer.Option(help="MT5 data API.")] = None,
     head_port: Annotated[int | None, typer.Option(help="Ray head.")] = None,
+    head_host: Annotated[str | None, typer.Option(help="The head's address as other machines reach it.")] = None,
     profile: Annotated[str, typer.Option(help="local | production")] = "local",
     no_train: Annotated[bool, typer.Option("--no-train", help="Do not submit the first training.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return when forecasts are served.")] = False,
@@ -56,7 +57,8 @@ def up(
     given: dict[str, Any] = {
         "market": market, "bars_dir": bars, "symbols": symbols, "timeframes": timeframes, "speed": speed, "start": start,
         "seed": seed, "history_days": history_days, "data_api_url": data_api_url, "port": port, "dashboard_port": dashboard_port,
-        "data_api_port": data_api_port, "head_port": head_port, "train_on_start": False if no_train else None,
+        "data_api_port": data_api_port, "head_port": head_port, "head_host": head_host,
+        "train_on_start": False if no_train else None,
     }  # fmt: skip
     if market is not None:
         one_of(market, ("simulated", "recorded", "mt5", "http"), "market")

@@ -205,7 +205,11 @@ def _jobs(settings: Settings) -> list[dict[str, Any]]:
 
 
 def is_running(settings: Settings, run: Run | None) -> bool:
-    return run is not None and run.alive("head") and listens(run.ports.get("head_port", settings.head_port))
+    return (
+        run is not None
+        and run.alive("head")
+        and listens(run.ports.get("head_port", settings.head_port), settings.head_host)
+    )
 
 
 def root_cause(report: dict[str, Any]) -> str:
@@ -216,6 +220,8 @@ def root_cause(report: dict[str, Any]) -> str:
         if isinstance(report.get(part), dict) and report[part].get("error"):
             return str(report[part]["error"])
     if report["market"] != "http" and not any(n["role"] == "mt5" and n["state"] == "ALIVE" for n in report["nodes"]):
+        if report["market"] == "mt5":
+            return "The Windows node is not in the cluster: its supervisor starts it again; if this lasts, run doctor.ps1 there."
         return "The mt5 node is down: `lstmc up` brings it back; serving goes on with the bars that are stored."
     for actor in report["actors"]:
         if actor["state"] != "ALIVE":

@@ -148,11 +148,16 @@ def _listener(port: int) -> str:
     return ""
 
 
+def gcs_address(settings: Settings) -> str:
+    """HOST:PORT that nodes and drivers join."""
+    return f"{settings.head_host}:{settings.head_port}"
+
+
 def head_command(settings: Settings, cores: int, ports: Mapping[str, int]) -> list[str]:
     """`ports`: of Ray's own helpers, see `helper_ports`."""
     return [
         "ray", "start", "--head", "--block", f"--port={settings.head_port}", f"--temp-dir={temp_dir(settings.home_path)}",
-        "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={settings.dashboard_port}",
+        f"--node-ip-address={settings.head_host}", "--dashboard-host=127.0.0.1", f"--dashboard-port={settings.dashboard_port}",
         f"--num-cpus={max(2, cores)}", "--labels=role=head", f"--object-store-memory={HEAD_MEMORY}",
         *_port_flags(ports), "--disable-usage-stats",
     ]  # fmt: skip
@@ -217,15 +222,15 @@ def start_head(settings: Settings) -> Run:
     head = _spawn(command, ray_environment(settings, run.run_id, "head"), log)
     run = run.with_process("head", head)
     write_run(home, run)
-    _wait(lambda: listens(settings.head_port), head, log, "The Ray head did not start")
+    _wait(lambda: listens(settings.head_port, settings.head_host), head, log, "The Ray head did not start")
     return run
 
 
 def start_mt5_node(settings: Settings, run: Run) -> Run:
-    """Start the second raylet of a running head. Returns before it has joined: see `bootstrap`."""
+    """Start the second raylet of a running head, which plays the terminal's host. Returns before it has joined: see `bootstrap`."""
     home = settings.home_path
     environment = ray_environment(settings, run.run_id, "mt5")
-    command = mt5_command(f"127.0.0.1:{settings.head_port}", helper_ports(NODE_HELPERS, run.ports.values()))
+    command = mt5_command(gcs_address(settings), helper_ports(NODE_HELPERS, run.ports.values()))
     node = _spawn(command, environment, home / "logs" / "mt5_node.log")
     run = run.with_process("mt5", node)
     write_run(home, run)

@@ -27,6 +27,7 @@ from market.timeframes import Timeframe
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_NAMES = ("ray_token", "jwt_secret", "data_api_key", "ledger_key")
+LIVE = ("mt5", "http")
 MAX_SPEED = 86_400.0  # a day per second; beyond it the clock leaves the calendar within hours
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -50,12 +51,14 @@ class Settings(BaseSettings):
     seed: Annotated[int, Field(ge=0)] = 7  # simulated market
     start: str | None = None  # recorded: UTC moment the clock starts at
     history_days: Annotated[int, Field(ge=1, le=36_500)] = 365  # backfill
+    terminal_deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 75.0  # a call of a real terminal; then it is killed
     broker_zone: str = "new_york"  # rule of the simulated terminal's server clock, see market.broker_clock
 
     port: Port = 8000  # HTTP API and page
     dashboard_port: Port = 8265
     data_api_port: Port = 8001
     head_port: Port = 6379
+    head_host: str = "127.0.0.1"  # the head's address as other machines reach it; loopback: no other machine joins
     client_host: str = "127.0.0.1"
     cors_origins: Names = ()
     requests_per_minute: Annotated[int, Field(ge=1)] = 60
@@ -93,7 +96,7 @@ class Settings(BaseSettings):
             raise ValueError("market=recorded needs bars_dir (--bars DIR)")
         if self.market == "http" and not self.data_api_url:
             raise ValueError("market=http needs data_api_url")
-        if self.market in ("mt5", "http") and self.speed != 1.0:
+        if self.is_live and self.speed != 1.0:
             raise ValueError("a live market runs at speed 1")
         return self
 
@@ -143,7 +146,12 @@ class Settings(BaseSettings):
 
     @property
     def is_live(self) -> bool:
-        return self.market in ("mt5", "http")
+        return self.market in LIVE
+
+    @property
+    def plays_terminal(self) -> bool:
+        """Whether a second raylet on this machine plays the node that has the terminal; a real one is another machine's."""
+        return not self.is_live
 
     def secret(self, name: str) -> SecretStr:
         """A secret from `<home>/secrets/<name>`, or from LSTMC_SECRET_<NAME>; ConfigError says how to make it.
@@ -187,6 +195,8 @@ def make_settings(profile: str = "local", **given: Any) -> Settings:
     from_environment = {k for k in Settings.model_fields if f"LSTMC_{k.upper()}" in os.environ}
     layered = {k: v for k, v in layered.items() if k not in from_environment}
     layered |= {k: v for k, v in given.items() if v is not None}
+    if layered.get("market") in LIVE and given.get("speed") is None:
+        layered.pop("speed", None)  # a profile's speed is meant for its simulated market
     return _build(layered | {"profile": profile})
 
 

@@ -15,6 +15,7 @@ LstmcError
 ├── MarketUnavailable       bars or prices cannot be read right now                 exit 4
 │   ├── TerminalError       the terminal answered with an error (`code`, `text`)
 │   ├── NotConnected        no connection to the terminal
+│   ├── VersionsDisagree    the node that holds it runs packages that ours cannot work with
 │   ├── ClockDisagrees      its times are not ours, or not those of the bars we hold
 │   └── NodeDown            the node that holds the `mt5` resource is gone
 └── ModelError              models and their artefacts                              exit 5
@@ -103,6 +104,9 @@ class TerminalError(MarketUnavailable):
 
 
 class NotConnected(MarketUnavailable): ...
+
+
+class VersionsDisagree(MarketUnavailable): ...
 
 
 class ClockDisagrees(MarketUnavailable): ...

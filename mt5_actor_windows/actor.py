@@ -97,7 +97,11 @@ def make_reader(settings: Settings, recorded: list[RecordedBars]) -> Mt5Session 
     if settings.market != "mt5":
         return make_session(settings, recorded)
     _account()  # a wrong environment is said at once
-    return SessionProcess("mt5_actor_windows.actor:session_from_json", settings.model_dump_json())
+    return SessionProcess(
+        "mt5_actor_windows.actor:session_from_json",
+        settings.model_dump_json(),
+        deadline_seconds=settings.terminal_deadline_seconds,
+    )
 
 
 def session_from_json(settings: str) -> Mt5Session:

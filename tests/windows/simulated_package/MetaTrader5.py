@@ -1,5 +1,5 @@
 """A simulated terminal under the MetaTrader5 package's name: with this folder on PYTHONPATH, market=mt5 reads it through
-the product's own `real_terminal`, at the true time of day. While the file LSTMC_TEST_WEDGE exists, reading bars hangs."""
+the product's own `real_terminal`, at the true time of day. While the file LSTMC_TEST_WEDGE exists, asking for a price hangs."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ sys.modules[__name__] = SimulatedTerminal(  # type: ignore[assignment]
     SimulatedFeed(SimulatedMarket(5), ("EURUSD", "USDJPY"), _clock),
     _clock,
     lambda: datetime.now(UTC),
-    faults=Faults(wedged={"copy_rates_range"}, hang=lambda: hang() if _wedge.exists() else None),
+    faults=Faults(wedged={"symbol_info_tick"}, hang=lambda: hang() if _wedge.exists() else None),
 )
