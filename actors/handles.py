@@ -162,9 +162,8 @@ def bar_sources(settings: Settings) -> list[tuple[str, BarSource]]:
     if settings.data_api_url:
         from mt5_actor_windows.client import HttpBarSource
 
-        sources.append(
-            ("http", HttpBarSource(settings.data_api_url, settings.secret("data_api_key").get_secret_value()))
-        )
+        key = settings.secret("data_api_key").get_secret_value()
+        sources.append(("http", HttpBarSource(settings.data_api_url, key, ca=settings.data_api_ca)))
     return sources
 
 

