@@ -117,7 +117,7 @@ def plain_key(home: Path) -> ApiKey | None:
     if not given:
         try:
             given, name = path.read_text().strip(), f"secrets/{PLAIN_FILE}"
-            made = _text(datetime.fromtimestamp(int(path.stat().st_mtime), UTC))
+            made = _text(datetime.fromtimestamp(path.stat().st_mtime, UTC))
         except FileNotFoundError:
             return None
     digest = digest_of(given.encode())
@@ -132,7 +132,7 @@ def live_keys(home: Path) -> list[dict[str, str]]:
 
 
 def _text(moment: datetime) -> str:
-    return iso_utc(moment) or ""
+    return iso_utc(moment.replace(microsecond=0)) or ""
 
 
 def _path(home: Path) -> Path:

@@ -30,6 +30,7 @@ LONGEST_WAIT = 30.0  # seconds before each of them; both together are the window
 class HttpBarSource:
     """`closed_bars`, `prices`, `ticks`, `health` over HTTP. Raises NodeDown when the host cannot be reached.
 
+    `api_key`: the key, or where to read it; then a key that is refused is read again, so that it can be changed while we run.
     Long ranges are asked for in pieces. `ca`: a PEM file that is trusted for https instead of what the system trusts.
     `transport` stands in for the network in tests, `pause(seconds)` for the wait that a 429 asks for.
     """
@@ -37,7 +38,7 @@ class HttpBarSource:
     def __init__(
         self,
         url: str,
-        api_key: str,
+        api_key: str | Callable[[], str],
         *,
         ca: Path | None = None,
         timeout_seconds: float = 30.0,
@@ -47,9 +48,10 @@ class HttpBarSource:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ConfigError(f"The data API's address {url!r} is not a URL.", hint="For example http://10.8.0.2:8001.")
         self._url, self._pause = url.rstrip("/"), pause
+        self._read_key = api_key if callable(api_key) else lambda: api_key
+        self._key = self._read_key()
         self._client = httpx.Client(
             base_url=self._url,
-            headers={"X-API-Key": api_key},
             timeout=httpx.Timeout(timeout_seconds, connect=5.0),
             transport=transport,
             trust_env=False,
@@ -114,6 +116,9 @@ class HttpBarSource:
     def _get(self, path: str, given: dict[str, str | None], accept: str = "application/json") -> httpx.Response:
         parameters = {name: value for name, value in given.items() if value is not None}
         response = self._ask(path, parameters, accept)
+        if response.status_code == 401 and (key := self._read_key()) != self._key:
+            self._key = key
+            response = self._ask(path, parameters, accept)
         for _ in range(TRIES):
             if response.status_code != 429:
                 break
@@ -125,7 +130,7 @@ class HttpBarSource:
 
     def _ask(self, path: str, parameters: dict[str, str], accept: str) -> httpx.Response:
         try:
-            return self._client.get(path, params=parameters, headers={"Accept": accept})
+            return self._client.get(path, params=parameters, headers={"Accept": accept, "X-API-Key": self._key})
         except httpx.HTTPError as error:
             raise _unreachable(self._url, error) from None
 

@@ -189,6 +189,23 @@ def test_errors_come_back_as_what_they_were(served: DataApi, source: HttpBarSour
     stranger.close()
 
 
+def test_a_key_that_was_changed_is_read_again(monkeypatch: pytest.MonkeyPatch, session: Mt5Session) -> None:
+    file = ["old"]
+    monkeypatch.setenv(PLAIN_VARIABLE, "old")
+    running = serve(session)
+    client = HttpBarSource(running.url, lambda: file[0])
+    assert client.health()["connected"] is True
+    running.stop()
+    monkeypatch.setenv(PLAIN_VARIABLE, "new")
+    again = serve(session, running.port)
+    with pytest.raises(NotConnected, match="API key"):
+        client.prices(["EURUSD"])
+    file[0] = "new"
+    assert client.prices(["EURUSD"])[0]["symbol"] == "EURUSD"
+    client.close()
+    again.stop()
+
+
 def test_a_host_that_is_gone_is_node_down() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
