@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,6 +96,7 @@ def command(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LSTMC_HOME", str(tmp_path))  # `serve` sets it
     monkeypatch.setattr(standalone, "_log_to_stderr", lambda: None)
+    monkeypatch.setattr(standalone, "_ended_by_signals", threading.Event)  # the handlers of this process stay
 
     def run(*words: str) -> tuple[int, str]:
         code = standalone.main(list(words))
