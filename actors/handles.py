@@ -197,9 +197,8 @@ def bar_sources(settings: Settings) -> list[tuple[str, BarSource]]:
     if settings.data_api_url:
         from mt5_actor_windows.client import HttpBarSource
 
-        sources.append(
-            ("http", HttpBarSource(settings.data_api_url, settings.secret("data_api_key").get_secret_value()))
-        )
+        url, ca = settings.data_api_url, settings.data_api_ca
+        sources.append(("http", HttpBarSource(url, lambda: settings.secret("data_api_key").get_secret_value(), ca=ca)))
     return sources
 
 

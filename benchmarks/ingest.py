@@ -32,11 +32,13 @@ from market.bars import BAR_SCHEMA, bars_from_columns
 from market.symbols import CATALOGUE
 from market.timeframes import Timeframe
 from mt5_actor_windows.actor import Mt5Actor
+from mt5_actor_windows.admission import Admission
+from mt5_actor_windows.api_keys import KeyRing, issue
 from mt5_actor_windows.client import PIECE_BARS, HttpBarSource
-from mt5_actor_windows.data_api import serve_in_thread
+from mt5_actor_windows.data_api import create_app
+from mt5_actor_windows.listening import serve_in_thread
 
 YEAR_OF_M1 = 52 * 5 * 1440
-KEY = "benchmark"
 START = datetime(2025, 1, 6, tzinfo=UTC)
 
 
@@ -99,10 +101,11 @@ def transports(rows: int, rounds: int, folder: Path, seed: int) -> dict[str, flo
     """Medians over rounds: seconds by JSON over seconds by Arrow, and seconds by Arrow over seconds by the served file."""
     bars = made_bars("EURUSD", Timeframe.M1, 0, rows, seed)
     until = START + rows * Timeframe.M1.delta
-    served = serve_in_thread(HeldBars(bars), KEY, "127.0.0.1", 0)
+    key, _ = issue(folder, "benchmark")
+    served = serve_in_thread(create_app(HeldBars(bars), Admission(KeyRing(folder), per_minute=10**6)), "127.0.0.1", 0)
     file_server, file_url = served_file(bars, folder)
     address = f"http://127.0.0.1:{served.port}"
-    source, client = HttpBarSource(address, KEY), httpx.Client(headers={"X-API-Key": KEY}, timeout=600, trust_env=False)
+    source, client = HttpBarSource(address, key), httpx.Client(headers={"X-API-Key": key}, timeout=600, trust_env=False)
 
     def by_json() -> pa.Table:
         pieces = []

@@ -44,6 +44,7 @@ def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> 
         else:
             settings = _prepare(given, profile, progress)
             nodes.check_ports(settings)
+            _check_data_api(settings)
             run = _start_nodes(settings, progress)
         fresh = run.state != "up"
         had_bars = _has_bars(settings)
@@ -172,6 +173,14 @@ def _last_closes(settings: Settings) -> dict[str, Any]:
 
 def _has_bars(settings: Settings) -> bool:
     return bool(_last_closes(settings))
+
+
+def _check_data_api(settings: Settings) -> None:
+    """ConfigError before anything starts, where the API's certificate is ours to see: a real terminal's is on its host."""
+    from mt5_actor_windows.listening import check_address, find_tls
+
+    if not settings.is_live:
+        check_address(settings.data_api_host, find_tls(settings.home_path))
 
 
 # Nodes
@@ -329,9 +338,7 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
         "curl": f'curl -H "Authorization: Bearer $({command} token issue)" "{api}/api/v1/forex/all"',
         "ray_dashboard": jobs.dashboard_url(settings),
         "ray_token": str(settings.home_path / "secrets" / "ray_token"),
-        "data_api": f"http://127.0.0.1:{settings.data_api_port}/mt5/health"
-        if settings.plays_terminal
-        else settings.data_api_url,
+        "data_api": _data_api(settings),
         "ray_env": nodes.shell_exports(settings),
         "retrain": f"{_program('ray')} job submit -- python -m tuning.retrain --preset quick",
         "home": str(settings.home_path),
@@ -341,6 +348,14 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
         "warm_s": run.warm_s,
         "stop": f"{command} down",
     }
+
+
+def _data_api(settings: Settings) -> str | None:
+    if settings.market == "http":
+        return settings.data_api_url
+    from mt5_actor_windows.listening import find_tls, url_of
+
+    return url_of(settings.data_api_host, settings.data_api_port, find_tls(settings.home_path)) + "/mt5/health"
 
 
 def _command(settings: Settings) -> str:

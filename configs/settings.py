@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     market: Literal["simulated", "recorded", "mt5", "http"] = "simulated"
     bars_dir: Path | None = None  # market=recorded: a folder of SYMBOL_TF.parquet or CSV
     data_api_url: str | None = None  # market=http: the Windows host's data API
+    data_api_ca: Path | None = None  # a PEM file that is trusted for https; None: what the system trusts
     symbols: Names = MAJORS
     timeframes: Names = ("H1",)
     speed: float = 1.0  # market seconds per wall second; simulated and recorded only
@@ -57,6 +59,8 @@ class Settings(BaseSettings):
     port: Port = 8000  # HTTP API and page
     dashboard_port: Port = 8265
     data_api_port: Port = 8001
+    data_api_host: str = "127.0.0.1"  # the address of its own that the data API's host listens on
+    data_api_requests_per_minute: Annotated[int, Field(ge=1)] = 1200  # of each key
     head_port: Port = 6379
     head_host: str = "127.0.0.1"  # the head's address as other machines reach it; loopback: no other machine joins
     client_host: str = "127.0.0.1"
@@ -84,6 +88,19 @@ class Settings(BaseSettings):
     @classmethod
     def _cors_origins(cls, value: Any) -> Any:
         return tuple(_parts(value))
+
+    @field_validator("data_api_ca")
+    @classmethod
+    def _data_api_ca(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else None  # the actors that read it run elsewhere
+
+    @field_validator("data_api_host")
+    @classmethod
+    def _data_api_host(cls, value: str) -> str:
+        try:
+            return value if value == "localhost" else str(ip_address(value))
+        except ValueError:
+            raise ValueError(f"{value!r} is no IP address, such as 10.8.0.2") from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -23,6 +23,7 @@ from mt5_actor_windows.session_process import SessionProcess
 
 if TYPE_CHECKING:
     from market.bar_files import RecordedBars
+    from mt5_actor_windows.listening import DataApi
 
 
 class Mt5Actor:
@@ -36,7 +37,7 @@ class Mt5Actor:
         recorded = read_recorded(settings)
         self._session = make_reader(settings, recorded)
         self._quarantined = quarantine_counts(recorded)
-        self._server: Any = None
+        self._server: DataApi | None = None
         self._ends = _recording_ends(settings)
 
     def closed_bars(
@@ -58,13 +59,27 @@ class Mt5Actor:
         return health
 
     def start_data_api(self) -> int:
-        """Serve the same reads over HTTP from a thread of this process; returns the port. Idempotent."""
-        from mt5_actor_windows.data_api import serve_in_thread
+        """Serve the same reads over HTTP from a thread of this process; returns the port. Idempotent.
+
+        Keys and certificate are those of this host's own home; without a key it listens and lets nobody in. Raises
+        PortInUse, and ConfigError for an address that must not be listened on or a certificate that cannot be used.
+        """
+        from mt5_actor_windows.admission import Admission
+        from mt5_actor_windows.api_keys import KeyRing, node_home
+        from mt5_actor_windows.data_api import create_app
+        from mt5_actor_windows.listening import find_tls, serve_in_thread
 
         if self._server is None:
-            key = self._settings.secret("data_api_key").get_secret_value()
-            self._server = serve_in_thread(self, key, "127.0.0.1", self._settings.data_api_port)
-        return int(self._server.port)
+            home = node_home(self._settings)
+            admission = Admission(KeyRing(home), self._settings.data_api_requests_per_minute)
+            app, host = create_app(self, admission), self._settings.data_api_host
+            self._server = serve_in_thread(app, host, self._settings.data_api_port, find_tls(home))
+        return self._server.port
+
+    @property
+    def data_api(self) -> DataApi | None:
+        """The running data API; None before `start_data_api`."""
+        return self._server
 
     def close(self) -> None:
         if self._server is not None:

@@ -5,8 +5,11 @@ Speaks HTTP and Arrow; turns answers back into the errors they were. Does not kn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ssl
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,28 +23,39 @@ from market.timeframes import Timeframe
 
 ARROW = "application/vnd.apache.arrow.stream"
 PIECE_BARS = 40_000  # below the API's limit for one answer
+TRIES = 2  # after a 429, before the market counts as away
+LONGEST_WAIT = 30.0  # seconds before each of them; both together are the window of the API's limit
 
 
 class HttpBarSource:
     """`closed_bars`, `prices`, `ticks`, `health` over HTTP. Raises NodeDown when the host cannot be reached.
 
-    `transport` stands in for the network in tests. Long ranges are asked for in pieces.
+    `api_key`: the key, or where to read it; then a key that is refused is read again, so that it can be changed while we run.
+    Long ranges are asked for in pieces. `ca`: a PEM file that is trusted for https instead of what the system trusts.
+    `transport` stands in for the network in tests, `pause(seconds)` for the wait that a 429 asks for.
     """
 
     def __init__(
         self,
         url: str,
-        api_key: str,
+        api_key: str | Callable[[], str],
         *,
+        ca: Path | None = None,
         timeout_seconds: float = 30.0,
         transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ConfigError(f"The data API's address {url!r} is not a URL.", hint="For example http://10.8.0.2:8001.")
-        self._url = url.rstrip("/")
-        timeout = httpx.Timeout(timeout_seconds, connect=5.0)
+        self._url, self._pause = url.rstrip("/"), pause
+        self._read_key = api_key if callable(api_key) else lambda: api_key
+        self._key = self._read_key()
         self._client = httpx.Client(
-            base_url=self._url, headers={"X-API-Key": api_key}, timeout=timeout, transport=transport, trust_env=False
+            base_url=self._url,
+            timeout=httpx.Timeout(timeout_seconds, connect=5.0),
+            transport=transport,
+            trust_env=False,
+            verify=_trust(ca),
         )
 
     def closed_bars(
@@ -101,16 +115,79 @@ class HttpBarSource:
 
     def _get(self, path: str, given: dict[str, str | None], accept: str = "application/json") -> httpx.Response:
         parameters = {name: value for name, value in given.items() if value is not None}
-        try:
-            response = self._client.get(path, params=parameters, headers={"Accept": accept})
-        except httpx.HTTPError as error:
-            raise NodeDown(
-                f"The MT5 data API at {self._url} cannot be reached: {type(error).__name__}.",
-                hint="Is the Windows host up, and the tunnel to it?",
-            ) from None
+        response = self._ask(path, parameters, accept)
+        if response.status_code == 401 and (key := self._read_key()) != self._key:
+            self._key = key
+            response = self._ask(path, parameters, accept)
+        for _ in range(TRIES):
+            if response.status_code != 429:
+                break
+            self._pause(_wait(response))
+            response = self._ask(path, parameters, accept)
         if response.status_code != 200:
             raise _error(response)
         return response
+
+    def _ask(self, path: str, parameters: dict[str, str], accept: str) -> httpx.Response:
+        try:
+            return self._client.get(path, params=parameters, headers={"Accept": accept, "X-API-Key": self._key})
+        except httpx.HTTPError as error:
+            raise _unreachable(self._url, error) from None
+
+
+def _trust(ca: Path | None) -> ssl.SSLContext | bool:
+    if ca is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"data_api_ca={str(ca)!r} holds no certificate that can be trusted: {error}.",
+            hint="It is the data_api_cert.pem that `lstmc key certificate` made, or a CA's PEM file.",
+        ) from None
+
+
+def _wait(response: httpx.Response) -> float:
+    """Seconds, as Retry-After says, within reason."""
+    given = response.headers.get("retry-after", "")
+    return min(float(given), LONGEST_WAIT) if given.isdigit() else 1.0
+
+
+# OpenSSL's verify codes -> what a user can do about them.
+_NEW_ONE = "Make a new one with `lstmc key certificate`, copy it to the API's host and start the API again."
+_UNTRUSTED = ("is not one that is trusted here", "Let data_api_ca name the data_api_cert.pem of that host.")
+_CERTIFICATE_PROBLEMS = {
+    9: ("is not valid yet", "Is the clock of this machine, or of the one that made it, wrong?"),
+    10: ("has expired", _NEW_ONE),
+    18: _UNTRUSTED,
+    19: _UNTRUSTED,
+    20: _UNTRUSTED,
+    21: _UNTRUSTED,
+    62: ("is for another host name", "Use the name that it was made for in data_api_url, or make one for this name."),
+    64: (
+        "is for another address",
+        "Use the address that it was made for in data_api_url, or make one for this address.",
+    ),
+}
+
+
+def _unreachable(url: str, error: BaseException) -> NodeDown:
+    """What failed below HTTP, in words: a certificate by its fault, anything else by its kind."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        what, hint = _CERTIFICATE_PROBLEMS.get(cause.verify_code, (f"is refused: {cause.verify_message}", _NEW_ONE))
+        return NodeDown(f"The certificate of the MT5 data API at {url} {what}.", hint=hint)
+    if isinstance(cause, ssl.SSLError):
+        return NodeDown(
+            f"The MT5 data API at {url} does not speak TLS as we do: {cause.reason or cause}.",
+            hint="Has that host a certificate? Without one data_api_url begins with http://.",
+        )
+    hint = "Is the Windows host up, and the tunnel to it?"
+    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and url.startswith("http:"):
+        hint = "Is it the data API that listens there? One with a certificate is reached by https://."
+    return NodeDown(f"The MT5 data API at {url} cannot be reached: {type(error).__name__}.", hint=hint)
 
 
 def _arrow(content: bytes) -> pa.Table:

@@ -1,36 +1,34 @@
 """The terminal's reads over HTTP, for when Ray cannot reach the Windows host: JSON for people, Arrow for programs.
 
-Serves any BarSource that also has `ticks`, behind one API key. Does not know terminals, Ray or storage.
+Serves any BarSource that also has `ticks`. Does not know terminals, Ray, storage, keys or sockets.
+`python -m mt5_actor_windows.data_api` serves a terminal on a host that is no node of a cluster.
 """
 
 from __future__ import annotations
 
-import hmac
 import re
-import socket
-import threading
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pyarrow as pa
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from market.bars import BarSource
-from market.errors import BadTime, InputError, LstmcError, MarketUnavailable, PortInUse, UnknownSymbol
+from market.errors import BadTime, InputError, LstmcError
 from market.forecasts import jsonable
 from market.symbols import symbol as known_symbol
 from market.timeframes import Timeframe
+from mt5_actor_windows.admission import Admission, Gate
+from mt5_actor_windows.problem import Problem, of_error, respond
 
 ARROW = "application/vnd.apache.arrow.stream"
 MAX_BARS = 50_000  # per answer; the client asks in pieces
 MAX_TICKS = 100_000
+MAX_SYMBOLS = 50
 DEFAULT_BARS = 500
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _ISO = re.compile(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})$")
@@ -42,18 +40,10 @@ class TickSource(BarSource, Protocol):
     def ticks(self, symbol: str, since: datetime, until: datetime | None = None, limit: int = 10_000) -> pa.Table: ...
 
 
-def create_app(source: TickSource, api_key: str) -> FastAPI:
-    """The routes over `source`. Every request needs the header X-API-Key."""
-    app = FastAPI(title="LSTMC market data", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def check_key(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        given = request.headers.get("x-api-key", "")
-        if not hmac.compare_digest(given.encode(), api_key.encode()):
-            hint = "Send the header X-API-Key; the key is in <home>/secrets/data_api_key on the cluster's head."
-            return _problem(401, "The API key is missing or wrong.", hint)
-        return await call_next(request)
-
+def create_app(source: TickSource, admission: Admission) -> FastAPI:
+    """The routes over `source`. Every request needs the header X-API-Key with a key that `admission` lets in."""
+    app = FastAPI(title="LSTMC market data", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_middleware(Gate, admission=admission)
     app.add_exception_handler(LstmcError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -64,7 +54,10 @@ def create_app(source: TickSource, api_key: str) -> FastAPI:
 
     @app.get("/mt5/prices")
     def prices(symbols: str) -> Response:
-        codes = [known_symbol(code).code for code in symbols.split(",")]
+        names = symbols.split(",")
+        if len(names) > MAX_SYMBOLS:
+            raise InputError(f"{len(names)} symbols are too many.", hint=f"Ask for at most {MAX_SYMBOLS} at a time.")
+        codes = list(dict.fromkeys(known_symbol(name).code for name in names))
         return JSONResponse(jsonable({"prices": source.prices(codes)}))
 
     @app.get("/mt5/prices/{symbol}")
@@ -134,7 +127,16 @@ def _table(request: Request, form: str | None, name: str, table: pa.Table) -> Re
         raise InputError(f"format={form!r} is unknown.", hint="Use json or arrow.")
     if form == "arrow" or (form is None and ARROW in request.headers.get("accept", "")):
         return Response(to_arrow(table), media_type=ARROW)
-    return JSONResponse({name: jsonable(table.to_pylist()), "count": table.num_rows})
+    found = {name: jsonable(table.to_pylist()), "count": table.num_rows, "reason": _reason(name, table)}
+    return JSONResponse(found)
+
+
+def _reason(name: str, table: pa.Table) -> str:
+    """Why the answer is empty, or what in it is null; "" when nothing is missing."""
+    if table.num_rows == 0:
+        return f"The source has no {name} in this range."
+    absent = [column for column in table.column_names if table[column].null_count]
+    return f"null where the source does not know it: {', '.join(absent)}." if absent else ""
 
 
 def to_arrow(table: pa.Table) -> bytes:
@@ -144,67 +146,31 @@ def to_arrow(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _problem(status: int, detail: str, hint: str) -> Response:
-    titles = {400: "Bad request", 401: "Not authorised", 404: "Not found", 503: "Market unavailable"}
-    body = {
-        "type": "about:blank",
-        "title": titles.get(status, "Error"),
-        "status": status,
-        "detail": detail,
-        "hint": hint,
-    }
-    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+def _answer(problem: Problem, request: Request) -> Response:
+    return respond(problem, request.scope["request_id"])
 
 
 def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LstmcError)
-    status = 404 if isinstance(error, UnknownSymbol) else 400 if isinstance(error, InputError) else 500
-    status = 503 if isinstance(error, MarketUnavailable) else status
-    return _problem(status, error.message, error.hint)
+    return _answer(of_error(error), request)
 
 
 def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     hint = "See /mt5/health, /mt5/prices/{symbol}, /mt5/history/{symbol}/{tf} and /mt5/ticks/{symbol}."
-    return _problem(error.status_code, f"{request.url.path}: {error.detail}.", hint)
+    if error.status_code == 405:
+        hint = "Everything here is read with GET."
+    return _answer(Problem(error.status_code, f"{request.url.path}: {error.detail}.", hint, error.headers), request)
 
 
 def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return _problem(400, f"The parameter {first['loc'][-1]}: {first['msg']}.", "Correct it and ask again.")
+    problem = Problem(400, f"The parameter {first['loc'][-1]}: {first['msg']}.", "Correct it and ask again.")
+    return _answer(problem, request)
 
 
-@dataclass(frozen=True)
-class DataApi:
-    """A running data API: where it listens, and how to end it."""
+if __name__ == "__main__":
+    from mt5_actor_windows.standalone import main
 
-    host: str
-    port: int
-    server: uvicorn.Server
-    thread: threading.Thread
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(timeout=10)
-
-
-def serve_in_thread(source: TickSource, api_key: str, host: str, port: int) -> DataApi:
-    """Serve on a daemon thread; returns when it listens. Port 0 takes a free one. PortInUse when it is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        if not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # on Windows reuse would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortInUse(
-            f"The MT5 data API cannot listen on {host}:{port}: {error.strerror}.", hint="Set another data_api_port."
-        ) from None
-    config = uvicorn.Config(create_app(source, api_key), log_level="warning", access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="mt5-data-api", daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.005)
-    return DataApi(host, listener.getsockname()[1], server, thread)
+    sys.exit(main())

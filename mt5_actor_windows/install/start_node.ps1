@@ -38,7 +38,7 @@ if (-not (Test-Path $exe)) {
     if ($Python -eq "py") { & py -3.11 -m venv $venv } else { & $Python -m venv $venv }
     if ($LASTEXITCODE) { throw "No Python 3.11 here. Install it from python.org, or give -Python PATH." }
     & $exe -m pip install --quiet "ray[default]==2.60.0" "MetaTrader5==5.0.6231" "numpy>=2.1,<3" "pyarrow>=26" `
-        "pydantic-settings>=2.16" "PyYAML>=6" "fastapi>=0.165" "uvicorn>=0.51" "httpx>=0.28" "structlog>=26" tzdata
+        "pydantic-settings>=2.16" "PyYAML>=6" "fastapi>=0.165" "uvicorn>=0.51" "httpx>=0.28" "limits>=5.8" "structlog>=26" tzdata
     if ($LASTEXITCODE) { throw "pip could not install the packages; see above." }
 }
 

