@@ -351,8 +351,8 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
 
 
 def _data_api(settings: Settings) -> str | None:
-    if settings.market == "http":
-        return settings.data_api_url
+    if settings.is_live:
+        return settings.data_api_url or "on the Windows node"
     from mt5_actor_windows.listening import find_tls, url_of
 
     return url_of(settings.data_api_host, settings.data_api_port, find_tls(settings.home_path)) + "/mt5/health"

@@ -23,7 +23,9 @@ from cluster.run_record import members
 from configs.settings import ensure_secrets, make_settings
 from market.bar_store import BarStore
 from market.broker_clock import BrokerClock
+from mt5_actor_windows.api_keys import accept, digest_of
 from mt5_actor_windows.feeds import SimulatedFeed
+from mt5_actor_windows.node_ports import NODE_MANAGER
 from mt5_actor_windows.session import Mt5Session
 from mt5_actor_windows.simulated_market import SimulatedMarket
 from mt5_actor_windows.simulated_terminal import SimulatedTerminal
@@ -66,11 +68,11 @@ class WindowsCluster(Cluster):
         return [*words, "--data-api-url", f"http://{self.address}:{self.ports['data_api_port']}", *given]
 
     def start_node(self) -> None:
-        """The supervisor, as run.ps1 starts it."""
+        """The supervisor, as run.ps1 starts it; of the head's key this host holds the digest only."""
+        accept(self.node_home, digest_of((self.home / "secrets" / "data_api_key").read_bytes()), "head")
         secret = (self.home / "secrets" / "ray_token").read_text().strip()
         variables = {"PYTHONPATH": f"Z:{PACKAGE};Z:{ROOT}", "PYTHONUNBUFFERED": "1", "RAY_AUTH_TOKEN": secret}
         variables |= {"LSTMC_TEST_WEDGE": f"Z:{self.wedge}", "LSTMC_HOME": f"Z:{self.node_home}"}
-        variables["LSTMC_SECRET_DATA_API_KEY"] = (self.home / "secrets" / "data_api_key").read_text().strip()
         words = ["-m", "mt5_actor_windows.node", "--head", f"{self.address}:{self.ports['head_port']}"]
         words += ["--address", self.address, "--data-api-port", str(self.ports["data_api_port"])]
         self.lab.start_quietly(*words, "--port-shift", str(self.port_shift), variables=variables)
@@ -161,23 +163,22 @@ def test_a_hung_terminal_is_killed_and_recovers(cluster: WindowsCluster) -> None
     assert_stored_bars_are_the_truth(cluster)
 
 
+def is_read_over(cluster: WindowsCluster, transport: str) -> bool:
+    source = cluster.source()
+    return bool(source.get("connected")) and source["transport"] == transport
+
+
 def raylet(cluster: WindowsCluster) -> psutil.Process:
     """The Windows node's raylet, as Linux sees it."""
-    mark = f"--node-manager-port={10010 + cluster.port_shift}"
-    found = [
-        p
-        for p in psutil.process_iter(["cmdline"])
-        if any(mark == w.replace("_", "-").replace("--node-manager", "--node-manager") for w in p.info["cmdline"] or [])
-    ]
-    print([p.cmdline()[:3] for p in found])
-    [one] = [p for p in found if "raylet" in p.cmdline()[0]]
+    mark = f"--node_manager_port={NODE_MANAGER + cluster.port_shift}"
+    [one] = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
     return one
 
 
 def test_a_killed_raylet_comes_back_by_itself(cluster: WindowsCluster) -> None:
     raylet(cluster).send_signal(signal.SIGKILL)
-    eventually(lambda: not cluster.source().get("connected") or cluster.source()["transport"] == "http", 60)
-    eventually(lambda: (now := cluster.source()).get("connected") and now["transport"] == "ray", 150)
+    eventually(lambda: is_read_over(cluster, "http"), 60, "the data API beside it goes on")
+    eventually(lambda: is_read_over(cluster, "ray"), 150, "its supervisor starts it again")
     assert_stored_bars_are_the_truth(cluster)
 
 
@@ -187,5 +188,5 @@ def test_a_new_head_gets_the_node_back(cluster: WindowsCluster) -> None:
     assert cluster.lstmc("status", check=False).returncode == 3
     again = cluster.lstmc("up", *cluster.flags)
     assert "cleared away a stale head" in again.stderr
-    eventually(lambda: (now := cluster.source()).get("connected") and now["transport"] == "ray", 120)
+    eventually(lambda: is_read_over(cluster, "ray"), 120)
     assert_stored_bars_are_the_truth(cluster)

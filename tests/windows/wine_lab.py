@@ -65,7 +65,9 @@ class WineLab:
 
     def start_quietly(self, *arguments: str, variables: dict[str, str]) -> None:
         """For a program that runs on until `end`: its output goes through a pipe to nowhere."""
-        first = ["nice", "-n", "-10"] if os.geteuid() == 0 else []  # Ray gives its helpers 15 s, which a busy machine misses
+        first = (
+            ["nice", "-n", "-10"] if os.geteuid() == 0 else []
+        )  # Ray gives its helpers 15 s, which a busy machine misses
         words = shlex.join([*first, "wine", str(self.folder / "python" / "python.exe"), *arguments])
         shell = ["sh", "-c", f"{words} </dev/null 2>&1 | cat >{shlex.quote(str(self.folder / 'last.log'))}"]
         child = subprocess.Popen(shell, stdin=subprocess.DEVNULL, env=self.environment | variables)
