@@ -317,7 +317,7 @@ def real_terminal() -> Any:
     except ImportError as error:
         raise NotConnected(
             f"The MetaTrader5 package cannot be imported: {error}.",
-            hint="Install it on the Windows node: pip install lstmc[windows].",
+            hint="Run mt5_actor_windows/install/install.ps1 on the Windows node; elsewhere use another --market.",
         ) from None
     return MetaTrader5
 
