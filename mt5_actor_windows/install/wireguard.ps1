@@ -34,7 +34,7 @@ Write-Host "This host's public key, for the head's [Peer]: $public"
 
 if (-not $HeadPublicKey) { return }
 if (-not $Endpoint -or -not $HeadAddress -or -not $Address) {
-    throw "A tunnel needs -HeadPublicKey, -Endpoint, -HeadAddress and -Address together."
+    throw "A tunnel needs four values. Give -HeadPublicKey, -Endpoint, -HeadAddress and -Address together."
 }
 $folder = Join-Path $NodeHome "wireguard"
 Protect-Folder $folder @("S-1-5-18") # LocalSystem, as which the tunnel runs
