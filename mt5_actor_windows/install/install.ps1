@@ -107,8 +107,9 @@ function Install-Tunnel {
     $kept = Join-Path $folder "$TunnelName.conf"
     if ((Resolve-Path $WireGuardConfig).Path -ne $kept) { Copy-Item $WireGuardConfig $kept -Force }
     Remove-Tunnel
-    & $program /installtunnelservice $kept
-    if ($LASTEXITCODE) { throw "WireGuard refused the tunnel. Import $kept in the WireGuard window; it names the wrong line." }
+    # A program with windows: & would not wait. The quotes are ours to give, since Start-Process gives none.
+    $done = Start-Process $program -ArgumentList "/installtunnelservice", "`"$kept`"" -Wait -PassThru
+    if ($done.ExitCode) { throw "WireGuard refused the tunnel. Import $kept in the WireGuard window; it names the wrong line." }
 }
 
 function Get-HeadAddress {
@@ -136,13 +137,9 @@ function Open-Firewall([string[]] $From) {
     $open = @($Ports)
     if ($NoRay) { $open = @($DataApiPort) }
     Step "firewall: $($open -join ', ') open for $($From -join ', ') only"
-    Get-NetFirewallRule -Name $RuleName -ErrorAction SilentlyContinue | Remove-NetFirewallRule
+    Remove-OurRule
     New-NetFirewallRule -Name $RuleName -DisplayName $TaskName -Direction Inbound -Action Allow -Protocol TCP -LocalPort $open -RemoteAddress $From -Profile Any | Out-Null
-    # A prompt that somebody once answered with Cancel left rules that block our programs, and these win over ours.
-    $base = & $Exe -c "import sys; print(sys._base_executable)"
-    Get-NetFirewallApplicationFilter -All |
-        Where-Object { $_.Program -eq $base -or $_.Program -like "$Venv\*" } | Get-NetFirewallRule |
-        Where-Object { $_.Direction -eq "Inbound" -and $_.Action -eq "Block" } | Remove-NetFirewallRule
+    foreach ($rule in @(Get-BlockingRules)) { Remove-NetFirewallRule -Name $rule.Name }
 }
 
 function Stay-Awake {
@@ -161,13 +158,12 @@ function Register-Node {
     $user = [Security.Principal.WindowsIdentity]::GetCurrent().Name
     $runner = Join-Path $PSScriptRoot "run.ps1"
     $action = New-ScheduledTaskAction -Execute "powershell.exe" -WorkingDirectory $Root -Argument "-NoProfile -ExecutionPolicy Bypass -WindowStyle Hidden -File `"$runner`" -NodeHome `"$NodeHome`""
-    $trigger = New-ScheduledTaskTrigger -AtLogOn -User $user
     # Restart on failure does not cover a run that was ended from outside; looking every minute does. A second copy is never started.
-    $trigger.Repetition = (New-ScheduledTaskTrigger -Once -At (Get-Date) -RepetitionInterval (New-TimeSpan -Minutes 1)).Repetition
+    $triggers = @((New-ScheduledTaskTrigger -AtLogOn -User $user), (New-ScheduledTaskTrigger -Once -At (Get-Date) -RepetitionInterval (New-TimeSpan -Minutes 1)))
     $principal = New-ScheduledTaskPrincipal -UserId $user -LogonType Interactive -RunLevel Limited # only while logged on: the terminal's desktop
     $rules = New-ScheduledTaskSettingsSet -RestartCount 999 -RestartInterval (New-TimeSpan -Minutes 1) -ExecutionTimeLimit ([TimeSpan]::Zero) `
         -MultipleInstances IgnoreNew -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -StartWhenAvailable
-    Register-ScheduledTask -TaskName $TaskName -Action $action -Trigger $trigger -Principal $principal -Settings $rules -Force | Out-Null
+    Register-ScheduledTask -TaskName $TaskName -Action $action -Trigger $triggers -Principal $principal -Settings $rules -Force | Out-Null
     Start-ScheduledTask -TaskName $TaskName
 }
 

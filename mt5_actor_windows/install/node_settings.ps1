@@ -65,7 +65,7 @@ function Stop-Node {
 function Remove-Tunnel {
     $service = Get-Service -Name "WireGuardTunnel`$$TunnelName" -ErrorAction SilentlyContinue
     if (-not $service) { return }
-    & (Find-WireGuard "wireguard.exe") /uninstalltunnelservice $TunnelName
+    Start-Process (Find-WireGuard "wireguard.exe") -ArgumentList "/uninstalltunnelservice", $TunnelName -Wait # a program with windows: & would not wait
     for ($i = 0; $i -lt 40; $i++) {
         if (-not (Get-Service -Name $service.Name -ErrorAction SilentlyContinue)) { return }
         Start-Sleep -Milliseconds 500
@@ -90,6 +90,21 @@ function Protect-Folder([string] $Folder, [string[]] $AlsoRead = @()) {
     if ($LASTEXITCODE) {
         throw "The rights of $Folder could not be set (icacls code $LASTEXITCODE). Choose a folder on an NTFS disk with -NodeHome."
     }
+}
+
+# Rules that block our programs, left by a prompt that somebody once answered with Cancel; they win over a rule that allows.
+# One by one: with nothing to look up these cmdlets would take all rules there are.
+function Get-BlockingRules {
+    $base = & $Exe -c "import sys; print(sys._base_executable)"
+    $filters = @(Get-NetFirewallApplicationFilter -All | Where-Object { $_.Program -eq $base -or $_.Program -like "$Venv\*" })
+    foreach ($filter in $filters) {
+        $rule = Get-NetFirewallRule -AssociatedNetFirewallApplicationFilter $filter
+        if ("$($rule.Enabled)" -eq "True" -and "$($rule.Direction)" -eq "Inbound" -and "$($rule.Action)" -eq "Block") { $rule }
+    }
+}
+
+function Remove-OurRule {
+    if (Get-NetFirewallRule -Name $RuleName -ErrorAction SilentlyContinue) { Remove-NetFirewallRule -Name $RuleName }
 }
 
 # Windows PowerShell's own writers put a byte order mark before UTF-8, which would become part of a secret.

@@ -23,7 +23,7 @@ Stop-Node
 if (Get-ScheduledTask -TaskName $TaskName -ErrorAction SilentlyContinue) {
     Unregister-ScheduledTask -TaskName $TaskName -Confirm:$false
 }
-Get-NetFirewallRule -Name $RuleName -ErrorAction SilentlyContinue | Remove-NetFirewallRule
+Remove-OurRule
 Remove-Tunnel
 if ($RemoveData) {
     foreach ($folder in $NodeHome, $Venv) {

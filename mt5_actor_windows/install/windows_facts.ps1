@@ -25,15 +25,12 @@ function Get-Task {
 function Get-Firewall {
     $rule = Get-NetFirewallRule -Name $RuleName -ErrorAction SilentlyContinue
     if (-not $rule) { return @{ present = $false } }
-    $base = & $Exe -c "import sys; print(sys._base_executable)"
-    $blocking = Get-NetFirewallApplicationFilter -All | Where-Object { $_.Program -eq $base -or $_.Program -like "$Venv\*" } |
-        Get-NetFirewallRule | Where-Object { "$($_.Enabled)" -eq "True" -and "$($_.Direction)" -eq "Inbound" -and "$($_.Action)" -eq "Block" }
     return @{
         present  = $true
         enabled  = "$($rule.Enabled)" -eq "True"
         ports    = @(($rule | Get-NetFirewallPortFilter).LocalPort)
         from     = @(($rule | Get-NetFirewallAddressFilter).RemoteAddress)
-        blocking = @($blocking | ForEach-Object { $_.DisplayName })
+        blocking = @(Get-BlockingRules | ForEach-Object { $_.DisplayName })
     }
 }
 

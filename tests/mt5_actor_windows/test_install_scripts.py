@@ -34,7 +34,7 @@ CMDLETS = set(
     Get-ScheduledTask Get-ScheduledTaskInfo Get-Service Join-Path Move-Item New-Item New-NetFirewallRule New-Object
     New-ScheduledTaskAction New-ScheduledTaskPrincipal New-ScheduledTaskSettingsSet New-ScheduledTaskTrigger New-TimeSpan
     Out-Null Register-ScheduledTask Remove-Item Remove-NetFirewallRule Resolve-Path Select-Object Set-ItemProperty
-    Set-Location Start-ScheduledTask Start-Sleep Stop-Process Stop-ScheduledTask Test-Path Unregister-ScheduledTask
+    Set-Location Start-Process Start-ScheduledTask Start-Sleep Stop-Process Stop-ScheduledTask Test-Path Unregister-ScheduledTask
     Where-Object Write-Host Write-Verbose
     """.split()
 )
@@ -217,3 +217,11 @@ def test_doctor_and_scripts_mean_the_same_task() -> None:
     text = (INSTALL / "node_settings.ps1").read_text()
     (task,) = re.findall(r'^\$TaskName = "(.*)"$', text, re.M)
     assert f"Start-ScheduledTask '{task}'" in (ROOT / "mt5_actor_windows" / "node_checks.py").read_text()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_nothing_is_removed_through_an_empty_pipeline(script: Path) -> None:
+    """Without an argument Remove-NetFirewallRule means all of them."""
+    removals = [text for text in of_type(script, "command") if text.startswith("Remove-NetFirewallRule")]
+    assert all("-Name" in text for text in removals)
+    assert not re.search(r"\|\s*(Remove|Unregister)-(NetFirewallRule|ScheduledTask)", script.read_text())
