@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 COLD_START := $(shell date +%s.%N)
 UP_FLAGS ?= --detach
+WINDOWS := mt5_actor_windows/install
 PIP := $(BIN)/pip --disable-pip-version-check
 
 .PHONY: help install install-dev up down status test lint format bench lock screenshots clean
@@ -61,7 +62,7 @@ format: install-dev
 bench: install
 	@$(BIN)/lstmc bench $(or $(BENCH),startup) --json
 
-# Resolve anew in an empty environment and write down what came out.
+# Resolve anew in an empty environment and write down what came out; for Windows by uv, which can resolve for another system.
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet .
@@ -69,6 +70,9 @@ lock:
 	build/lock/bin/pip install --quiet '.[dev]'
 	{ echo '# Exact versions of what tests and linting add. Made by `make lock`; pip installs it.'; echo '-r requirements.lock'; build/lock/bin/pip freeze --exclude lstmc | sed 's/+cpu$$//' | grep -vxFf requirements.lock; } > build/dev.lock
 	mv build/dev.lock requirements-dev.lock
+	build/lock/bin/pip install --quiet uv
+	{ echo '# Exact versions of what a Windows node runs (64-bit, Python 3.11). Made by `make lock`; install.ps1 installs it.'; build/lock/bin/uv --quiet pip compile $(WINDOWS)/requirements-windows.in --constraint requirements.lock --python-platform x86_64-pc-windows-msvc --python-version 3.11 --only-binary :all: --no-annotate --no-header; } > build/windows.lock
+	mv build/windows.lock $(WINDOWS)/requirements-windows.lock
 
 clean:
 	rm -rf .venv build out .pytest_cache .mypy_cache .ruff_cache *.egg-info

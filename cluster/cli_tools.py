@@ -110,6 +110,12 @@ def _one_pass(here: Settings) -> list[str]:
 
 Print = Annotated[bool, typer.Option("--print", help="Print the commands; nothing else is done. This is the default.")]
 Host = Annotated[str, typer.Option(help="The head's address as the other machine sees it.")]
+WindowsHost = Annotated[
+    str | None, typer.Option(help="The head's address as the Windows host sees it. Default: this machine's own.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="The Windows host's own address. Default: found there, by its route to the head.")
+]
 
 
 def _plan(kind: str, host: str, as_json: bool) -> None:
@@ -125,6 +131,26 @@ def _plan(kind: str, host: str, as_json: bool) -> None:
     show({"node": kind, "commands": lines}, as_json, lambda _: "\n".join(lines))
 
 
+def _windows_plan(host: str | None, address: str | None, as_json: bool) -> None:
+    from cluster.nodes import node_plan, outward_address, windows_plan
+    from configs.settings import load_settings, make_settings
+    from market.errors import NotRunning
+
+    try:
+        here = load_settings()
+    except NotRunning as error:
+        note(f"{error} Until then the lines below have placeholders.")
+        where = f"{host or 'HEAD'}:{make_settings().head_port}"
+        lines = windows_plan(where, address, ("RAY_TOKEN", "DATA_API_KEY_DIGEST"))
+    else:
+        head = host or outward_address()
+        if host is None:
+            note(f"The head is taken to be at {head}; if the Windows host reaches it elsewhere, give that with --host.")
+        note("The lines hold the cluster's token: paste them on the Windows host, as administrator, and keep no copy.")
+        lines = node_plan("windows", here, head, address)
+    show({"node": "windows", "commands": lines}, as_json, lambda _: "\n".join(lines))
+
+
 @node_app.command(epilog=example("lstmc node head --print"))
 def head(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> None:
     """Commands for a head on a machine of its own."""
@@ -137,7 +163,7 @@ def worker(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> 
     _plan("worker", host, as_json)
 
 
-@node_app.command(epilog=example("lstmc node windows --print --host 10.8.0.1"))
-def windows(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> None:
-    """PowerShell lines for the Windows node with the terminal."""
-    _plan("windows", host, as_json)
+@node_app.command(epilog=example("lstmc node windows --print --host 10.8.0.1 --address 10.8.0.2"))
+def windows(print_: Print = True, host: WindowsHost = None, address: Address = None, as_json: Json = False) -> None:
+    """PowerShell lines for the Windows node with the terminal, with this installation's token: paste them there."""
+    _windows_plan(host, address, as_json)

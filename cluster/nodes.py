@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -158,7 +157,7 @@ def head_command(settings: Settings, cores: int, ports: Mapping[str, int]) -> li
     return [
         "ray", "start", "--head", "--block", f"--port={settings.head_port}", f"--temp-dir={temp_dir(settings.home_path)}",
         f"--node-ip-address={settings.head_host}", "--dashboard-host=127.0.0.1", f"--dashboard-port={settings.dashboard_port}",
-        f"--num-cpus={max(2, cores)}", "--labels=role=head", f"--object-store-memory={HEAD_MEMORY}",
+        f"--num-cpus={max(2, cores)}", "--labels=role=head,os=linux", f"--object-store-memory={HEAD_MEMORY}",
         *_port_flags(ports), "--disable-usage-stats",
     ]  # fmt: skip
 
@@ -167,7 +166,7 @@ def mt5_command(gcs_address: str, ports: Mapping[str, int]) -> list[str]:
     """`ray start` of the node that holds the terminal: the `mt5` resource, zero CPUs so that nothing else lands there."""
     return [
         "ray", "start", "--block", f"--address={gcs_address}", "--num-cpus=0", "--num-gpus=0", '--resources={"mt5": 1}',
-        "--labels=role=mt5", f"--object-store-memory={MT5_MEMORY}", *_port_flags(ports),
+        "--labels=role=mt5,os=linux", f"--object-store-memory={MT5_MEMORY}", *_port_flags(ports),
     ]  # fmt: skip
 
 
@@ -291,22 +290,47 @@ def shell_exports(settings: Settings) -> str:
     return f'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(cat {token})" RAY_ADDRESS=http://127.0.0.1:{settings.dashboard_port}'
 
 
-def node_plan(kind: str, settings: Settings, head_host: str) -> list[str]:
-    """The commands that make another machine a node of this cluster. `kind`: head | worker | windows."""
-    address = f"{head_host}:{settings.head_port}"
+def node_plan(kind: str, settings: Settings, head_host: str, address: str | None = None) -> list[str]:
+    """The commands that make another machine a node of this cluster. `kind`: head | worker | windows.
+
+    `address`: the Windows host's own; None: it is found there, by the route to the head.
+    """
+    where = f"{head_host}:{settings.head_port}"
+    if kind == "windows":
+        return windows_plan(where, address, windows_secrets(settings))
+    token = "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=<the token, from the head's secrets/ray_token>"
     if kind == "head":
         return [
-            "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=<the token, from the head's secrets/ray_token>",
-            f"ray start --head --block --port={settings.head_port} --dashboard-host=127.0.0.1 --dashboard-port={settings.dashboard_port} --labels=role=head",
+            token,
+            f"ray start --head --block --port={settings.head_port} --dashboard-host=127.0.0.1 --dashboard-port={settings.dashboard_port} --labels=role=head,os=linux",
         ]
-    if kind == "worker":
-        return [
-            "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=<the token, from the head's secrets/ray_token>",
-            f"ray start --block --address={address} --labels=role=train",
-        ]
-    resources = json.dumps(json.dumps({"mt5": 1}))
+    return [token, f"ray start --block --address={where} --labels=role=train,os=linux"]
+
+
+def windows_plan(head: str, address: str | None, secrets: tuple[str, str]) -> list[str]:
+    """PowerShell, for an administrator's window in the repository's folder. `secrets`: Ray's token, digest of the API key."""
+    token, digest = secrets
+    own = f" -Address {address}" if address else ""
+    install = r".\mt5_actor_windows\install"
     return [
-        '$env:RAY_AUTH_MODE = "token"; $env:RAY_AUTH_TOKEN = "<the token, from the head\'s secrets/ray_token>"',
-        '$env:RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER = "1"',
-        f"ray start --block --address={address} --num-cpus=0 --resources={resources} --labels=role=mt5",
+        "Set-ExecutionPolicy -Scope Process Bypass -Force",
+        "Set-PSReadLineOption -HistorySaveStyle SaveNothing",  # the next line holds a secret
+        f"{install}\\install.ps1 -Head {head}{own} -RayToken '{token}' -DataApiKeyDigest {digest}",
+        f"{install}\\doctor.ps1",
     ]
+
+
+def windows_secrets(settings: Settings) -> tuple[str, str]:
+    """Ray's token and the SHA-256 of the data API's key: the Windows host never sees the key itself. ConfigError without them."""
+    token, key = (settings.secret(name).get_secret_value() for name in ("ray_token", "data_api_key"))
+    return token, hashlib.sha256(key.encode()).hexdigest()
+
+
+def outward_address() -> str:
+    """The address from which this machine reaches others; nothing is sent. Loopback when it reaches none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for examples, so nobody's
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -104,6 +104,7 @@ class Mt5Session:
             "server": connection.who.get("server"),
             "server_utc_offset": self.clock.server_epoch(now) - int(now.timestamp()),
             "clock": self._clock_note,
+            "maxbars": connection.maxbars,  # the terminal's "Max bars in chart"; 0 before the first connection
             "symbols": sorted(connection.names),
             "names": dict(connection.names),
             "quarantine": connection.quarantine,
@@ -317,7 +318,7 @@ def real_terminal() -> Any:
     except ImportError as error:
         raise NotConnected(
             f"The MetaTrader5 package cannot be imported: {error}.",
-            hint="Install it on the Windows node: pip install lstmc[windows].",
+            hint="Run mt5_actor_windows/install/install.ps1 on the Windows node; elsewhere use another --market.",
         ) from None
     return MetaTrader5
 

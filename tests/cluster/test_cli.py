@@ -140,3 +140,28 @@ def test_help_is_quick_because_heavy_imports_wait() -> None:
     probe = "import sys, cluster.cli; print([m for m in ('ray', 'torch', 'pyarrow', 'numpy', 'pydantic', 'fastapi') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True, env=os.environ)
     assert out.stdout.strip() == "[]"
+
+
+def test_windows_lines_have_placeholders_only_without_an_installation(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, ["node", "windows", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "-Head HEAD:6379 -RayToken 'RAY_TOKEN' -DataApiKeyDigest DATA_API_KEY_DIGEST" in shown.out
+    assert "placeholders" in shown.err
+
+
+def test_windows_lines_of_an_installation_are_ready_to_paste(
+    installed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, ["node", "windows", "--print", "--host", "10.8.0.1", "--address", "10.8.0.2", "--json"]) == 0
+    shown = capsys.readouterr()
+    plan, token = json.loads(shown.out), (installed / "secrets" / "ray_token").read_text()
+    assert plan["node"] == "windows"
+    assert f"-Head 10.8.0.1:6379 -Address 10.8.0.2 -RayToken '{token}' " in "\n".join(plan["commands"])
+    assert token not in shown.err
+    assert "keep no copy" in shown.err
+    assert run(app, ["node", "windows"]) == 0
+    shown = capsys.readouterr()
+    assert "HEAD:" not in shown.out
+    assert "--host" in shown.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import stat
@@ -74,20 +75,41 @@ def test_the_mt5_node_has_the_resource_and_no_cpus() -> None:
     command = nodes.mt5_command("127.0.0.1:6379", {"metrics-export-port": 20001})
     assert "--num-cpus=0" in command
     assert '--resources={"mt5": 1}' in command
-    assert "--labels=role=mt5" in command
+    assert "--labels=role=mt5,os=linux" in command
 
 
 def test_the_token_is_on_no_command_line(settings: Settings) -> None:
     token = (settings.home_path / "secrets" / "ray_token").read_text()
-    plan = nodes.node_plan("windows", settings, "h")
-    commands = [*nodes.head_command(settings, 2, {}), *nodes.mt5_command("x:1", {}), *plan]
+    plans = [*nodes.node_plan("head", settings, "h"), *nodes.node_plan("worker", settings, "h")]
+    commands = [*nodes.head_command(settings, 2, {}), *nodes.mt5_command("x:1", {}), *plans]
     assert not any(token in word for word in commands)
 
 
-def test_the_windows_plan_is_powershell(settings: Settings) -> None:
-    plan = "\n".join(nodes.node_plan("windows", settings, "10.8.0.1"))
-    assert "$env:RAY_AUTH_MODE" in plan
-    assert f"--address=10.8.0.1:{settings.head_port}" in plan
+def test_linux_nodes_say_that_they_are(settings: Settings) -> None:
+    commands = [
+        nodes.head_command(settings, 2, {}),
+        *(nodes.node_plan(kind, settings, "h") for kind in ("head", "worker")),
+    ]
+    assert all("os=linux" in " ".join(command) for command in commands)
+
+
+def test_the_windows_plan_has_the_real_token_and_only_the_digest_of_the_key(settings: Settings) -> None:
+    token, key = ((settings.home_path / "secrets" / name).read_text() for name in ("ray_token", "data_api_key"))
+    plan = nodes.node_plan("windows", settings, "10.8.0.1", "10.8.0.2")
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    assert plan == [
+        "Set-ExecutionPolicy -Scope Process Bypass -Force",
+        "Set-PSReadLineOption -HistorySaveStyle SaveNothing",
+        rf".\mt5_actor_windows\install\install.ps1 -Head 10.8.0.1:{settings.head_port} -Address 10.8.0.2"
+        f" -RayToken '{token}' -DataApiKeyDigest {digest}",
+        r".\mt5_actor_windows\install\doctor.ps1",
+    ]
+    assert key not in "\n".join(plan)
+    assert "-Address" not in nodes.node_plan("windows", settings, "10.8.0.1")[2]
+
+
+def test_the_outward_address_is_an_address() -> None:
+    assert socket.inet_aton(nodes.outward_address())
 
 
 def test_stopping_nothing_ends_nothing(tmp_path: Path) -> None:
