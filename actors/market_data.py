@@ -257,8 +257,8 @@ class MarketData:
         return not self._health.get("simulated") and self._health.get("market") in (None, "mt5")
 
     def _look_at_health(self) -> None:
-        """Every HEALTH_POLLS polls, and at once when another source answers than before."""
-        if not self._health or self._polls % HEALTH_POLLS == 0:
+        """Every HEALTH_POLLS polls, at once when another source answers than before, and at each poll while it is not well."""
+        if not self._health.get("connected") or self._polls % HEALTH_POLLS == 0:
             self._health = self._ask(lambda source: source.health())
             clock = {name: self._health.get(name) for name in ("server", "clock", "clock_rule", "server_utc_offset")}
             self._coverage.note_clock(clock)

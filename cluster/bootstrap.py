@@ -22,7 +22,7 @@ from cluster.fill import fill, import_ray
 from cluster.market_start import start_market
 from cluster.progress import Progress
 from cluster.run_record import Run, members, read_run, write_run
-from configs.settings import Settings, ensure_secrets, load_settings, make_settings, save_settings
+from configs.settings import LOOPBACK, Settings, ensure_secrets, load_settings, make_settings, save_settings
 from market.errors import ClusterError, ConfigError
 
 FORECAST_SECONDS = 180.0
@@ -156,7 +156,7 @@ def _prepare(given: dict[str, Any], profile: str, progress: Progress) -> Setting
 
 def _check_reachable(settings: Settings) -> None:
     """A Windows node cannot join a head that listens on loopback only."""
-    if settings.market == "mt5" and settings.head_host in ("127.0.0.1", "localhost") and not settings.data_api_url:
+    if settings.market == "mt5" and settings.head_host in LOOPBACK and not settings.data_api_url:
         raise ConfigError(
             "market=mt5 needs the address at which the Windows node reaches this head.",
             hint="Give --head-host ADDR, such as 10.8.0.1, or read its bars over HTTP with --data-api-url URL.",

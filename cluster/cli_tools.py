@@ -133,7 +133,7 @@ def _plan(kind: str, host: str, as_json: bool) -> None:
 
 def _windows_plan(host: str | None, address: str | None, as_json: bool) -> None:
     from cluster.nodes import node_plan, outward_address, windows_plan
-    from configs.settings import load_settings, make_settings
+    from configs.settings import LOOPBACK, load_settings, make_settings
     from market.errors import NotRunning
 
     try:
@@ -143,8 +143,9 @@ def _windows_plan(host: str | None, address: str | None, as_json: bool) -> None:
         where = f"{host or 'HEAD'}:{make_settings().head_port}"
         lines = windows_plan(where, address, ("RAY_TOKEN", "DATA_API_KEY_DIGEST"))
     else:
-        head = host or outward_address()
-        if host is None:
+        reachable = None if here.head_host in LOOPBACK else here.head_host
+        head = host or reachable or outward_address()
+        if host is None and reachable is None:
             note(f"The head is taken to be at {head}; if the Windows host reaches it elsewhere, give that with --host.")
         note("The lines hold the cluster's token: paste them on the Windows host, as administrator, and keep no copy.")
         lines = node_plan("windows", here, head, address)

@@ -29,6 +29,7 @@ from market.timeframes import Timeframe
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_NAMES = ("ray_token", "jwt_secret", "data_api_key", "ledger_key")
 LIVE = ("mt5", "http")
+LOOPBACK = ("127.0.0.1", "localhost")
 MAX_SPEED = 86_400.0  # a day per second; beyond it the clock leaves the calendar within hours
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -53,7 +54,9 @@ class Settings(BaseSettings):
     seed: Annotated[int, Field(ge=0)] = 7  # simulated market
     start: str | None = None  # recorded: UTC moment the clock starts at
     history_days: Annotated[int, Field(ge=1, le=36_500)] = 365  # backfill
-    terminal_deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 75.0  # a call of a real terminal; then it is killed
+    terminal_deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = (
+        75.0  # a call of a real terminal; then it is killed
+    )
     broker_zone: str = "new_york"  # rule of the simulated terminal's server clock, see market.broker_clock
 
     port: Port = 8000  # HTTP API and page

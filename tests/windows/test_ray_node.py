@@ -50,7 +50,9 @@ class WindowsCluster(Cluster):
 
     @property
     def environment(self) -> dict[str, str]:
-        return super().environment | {"LSTMC_TERMINAL_DEADLINE_SECONDS": str(DEADLINE_SECONDS)}
+        certificate = str(self.node_home / "secrets" / "data_api_cert.pem")  # as copied from there
+        more = {"LSTMC_TERMINAL_DEADLINE_SECONDS": str(DEADLINE_SECONDS), "LSTMC_DATA_API_CA": certificate}
+        return super().environment | more
 
     @property
     def flags(self) -> list[str]:
@@ -65,7 +67,7 @@ class WindowsCluster(Cluster):
             "--no-train",
             "--detach",
         ]
-        return [*words, "--data-api-url", f"http://{self.address}:{self.ports['data_api_port']}", *given]
+        return [*words, "--data-api-url", f"https://{self.address}:{self.ports['data_api_port']}", *given]
 
     def start_node(self) -> None:
         """The supervisor, as run.ps1 starts it; of the head's key this host holds the digest only."""
@@ -92,6 +94,7 @@ def cluster(windows: WineLab, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ports = dict(zip(PORT_FLAGS, free_ports(4), strict=True))
     made = WindowsCluster(home, ports, own_address(), windows, folder / "wedged", folder / "home", free_shift())
     ensure_secrets(make_settings(home=home))
+    made.lstmc("key", "certificate", "--address", made.address, "--out", str(made.node_home / "secrets"))
     up = subprocess.Popen(
         [LSTMC, "up", *made.flags], env=made.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
