@@ -97,12 +97,14 @@ class BarStore:
         rows = _scan(table, symbols, frames, since, until)
         return _newest(rows if as_of is None else _known_at(rows, as_of))
 
-    def opens(self, symbol: str, timeframe: str | Timeframe, since: datetime | None = None) -> np.ndarray:
-        """Stored opens from `since` on, ascending, each once, datetime64[s] [n]. Reads no prices."""
+    def opens(
+        self, symbol: str, timeframe: str | Timeframe, since: datetime | None = None, until: datetime | None = None
+    ) -> np.ndarray:
+        """Stored opens with `since <= open < until`, ascending, each once, datetime64[s] [n]. Reads no prices."""
         table = self._open()
         if table is None:
             return np.zeros(0, "datetime64[s]")
-        rows = _scan(table, [symbol], [_name(timeframe)], since, None, ("open_time",))
+        rows = _scan(table, [symbol], [_name(timeframe)], since, until, ("open_time",))
         return np.unique(rows["open_time"].to_numpy().astype("datetime64[s]"))
 
     def tail(self, symbol: str, timeframe: str | Timeframe, n: int) -> pa.Table:
@@ -218,8 +220,8 @@ class BarStore:
         if not old:
             return empty_bars()
         newest = pc.max(bars["open_time"]).as_py()
-        frames = sorted(set(bars["timeframe"].to_pylist()))
-        return _newest(_scan(self._table, None, frames, min(old), newest + timedelta(microseconds=1)))
+        symbols, frames = (pc.unique(bars[name]).to_pylist() for name in ("symbol", "timeframe"))
+        return _newest(_scan(self._table, symbols, frames, min(old), newest + timedelta(microseconds=1)))
 
     def _commit(self, rows: pa.Table) -> None:
         write_deltalake(
