@@ -21,8 +21,9 @@ from actors.clock_guard import ClockGuard
 from actors.rolling_reread import SLICE_BARS, RollingReread
 from actors.tick_probe import TickProbe
 from market.bar_store import Appended, BarStore
-from market.bars import BAR_SCHEMA, BarSource, validate
+from market.bars import BAR_SCHEMA, BarSource, empty_bars, validate
 from market.broker_clock import detect
+from market.calendar import are_among
 from market.clock_watch import FARTHEST
 from market.coverage import ENOUGH, SETTLED, Coverage
 from market.errors import ClockDisagrees, InputError, MarketUnavailable
@@ -98,6 +99,8 @@ class MarketData:
             self._look_around()
             for done, key in enumerate(self._keys, start=1):
                 added += self._fill(key)
+                if not self._health:  # another source went on
+                    self._look_at_health()
                 if on_progress is not None:
                     on_progress(key[0], done, len(self._keys))
             added += self._refill()
@@ -367,7 +370,7 @@ class MarketData:
     def _take_in(self, answers: list[Answer]) -> list[pa.Table]:
         """Validate each answer against what is stored before it, append all in one commit; the added rows, per key."""
         judged = [self._judge(answer.bars) for answer in answers if answer.bars.num_rows]
-        appended = Appended(BAR_SCHEMA.empty_table(), BAR_SCHEMA.empty_table(), 0)
+        appended = Appended(empty_bars(), empty_bars(), 0)
         if judged:
             bad = pa.concat_tables([bad for _, bad in judged])
             with self._lock:
@@ -384,7 +387,7 @@ class MarketData:
         """Keep the answer as evidence. One that lacks bars we hold is incomplete, and so evidence of nothing."""
         key, (start, end) = answer.key, answer.span()
         held, given = self._opens_between(key, start, end), opens_of(answer.bars)
-        if np.isin(held, given).all():
+        if are_among(held, given).all():
             new = opens_of(_of(added, key))
             self._coverage.answered(key, start, end, answer.at, grew=bool((self._coverage.times(key, new) > 0).any()))
         holes = self._holes(key, answer.at, SETTLED)

@@ -288,8 +288,12 @@ def _group_ids(rows: pa.Table) -> np.ndarray:
     """A number per (symbol, timeframe), in sorted order of the names. [n]"""
     ids = np.zeros(rows.num_rows, np.int64)
     for name in ("symbol", "timeframe"):
-        names, codes = np.unique(rows[name].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
-        ids = ids * max(len(names), 1) + codes
+        column = pc.dictionary_encode(rows[name].combine_chunks())
+        names = column.dictionary.to_pylist()
+        if len(names) > 1:
+            rank = np.empty(len(names), np.int64)
+            rank[np.argsort(names)] = np.arange(len(names))
+            ids = ids * len(names) + rank[column.indices.to_numpy()]
     return ids
 
 

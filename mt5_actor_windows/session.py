@@ -104,6 +104,7 @@ class Mt5Session:
             "server": connection.who.get("server"),
             "server_utc_offset": self.clock.server_epoch(now) - int(now.timestamp()),
             "clock": self._clock_note,
+            "clock_rule": self.clock.rule,
             "symbols": sorted(connection.names),
             "names": dict(connection.names),
             "quarantine": connection.quarantine,
