@@ -35,6 +35,7 @@ SYMBOLS = ("EURUSD", "USDJPY")
 RULES = ("new_york", "new_york", "eu", "utc", "utc+2", "utc+3")
 ON_DISK = 50  # one seed in so many goes through the real table
 DAYS = {Timeframe.H1: (3, 7), Timeframe.M30: (2, 4), Timeframe.M15: (2, 4)}  # of history
+LATE_BAR_HOURS = 12
 LONG = 0.25  # share of seeds with more history than a start asks for again
 LONG_DAYS = {Timeframe.H1: (19, 26), Timeframe.M30: (10, 15), Timeframe.M15: (6, 9)}
 KINDS = {CLOSED: "closed", NO_TICK: "no_tick", MISSING: "missing"}
@@ -53,7 +54,7 @@ class Run:
         live = int(self.rng.integers(1, 3) if self.frame is Timeframe.H1 else 1)
         anchor = _anchor(self.rng)
         rule = str(self.rng.choice(RULES))
-        self.feed: FaultyFeed = made_feed(seed, anchor, self.history + live + 8, self.frame, rule, SYMBOLS)
+        self.feed: FaultyFeed = made_feed(seed, anchor, self.history + live + 12, self.frame, rule, SYMBOLS)
         self.feed.now = self.start = anchor - timedelta(days=int(self.rng.integers(0, live + 1)))
         self.until = self.start + timedelta(days=live)
         self.rows: list[pa.Table] = []
@@ -96,6 +97,7 @@ class Run:
         """The faults end; the process starts again, walks through its old bars once, and looks a few times."""
         self.feed.settle()
         self.feed.now = max(self.feed.now, self.until) + timedelta(hours=int(self.rng.integers(0, 30)))
+        self.feed.now += 2 * APART
         self.restart()
         self.core.backfill()
         self.old_revisions = sum(len(stale_opens(self, symbol)) for symbol in SYMBOLS)
@@ -106,10 +108,12 @@ class Run:
             self.core.backfill()
 
     def _walk(self) -> None:
-        """Hours in which nothing happens, until all of the history has been asked for again. Each: what closed, then a slice of
-        either symbol."""
-        bars = self.history * 86400 // self.frame.seconds
-        for _ in range(2 + bars // self.slice_bars):
+        """Quiet hours until all of the history has been asked for again. Each: what closed, then a slice of either symbol; a bar
+        that does not come holds the slices up for some hours."""
+        slices = 2 + self.history * 86400 // self.frame.seconds // self.slice_bars
+        for hour in range(slices + LATE_BAR_HOURS):
+            if hour >= slices and not any(len(stale_opens(self, symbol)) for symbol in SYMBOLS):
+                break
             self.feed.now += REPAIR_EVERY
             self.core.poll()
             for _ in SYMBOLS:

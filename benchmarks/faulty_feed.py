@@ -177,7 +177,7 @@ def made_feed(
 ) -> FaultyFeed:
     """A market of `days` days around `anchor`, with quiet bars, bars the terminal lacks, late and revised ones, holidays."""
     rng = np.random.default_rng([seed, 7])
-    first = anchor.replace(minute=0, second=0, microsecond=0) - timedelta(days=days - 4)
+    first = anchor.replace(minute=0, second=0, microsecond=0) - timedelta(days=days - 8)
     hours = [first + timedelta(hours=h) for h in range(days * 24)]
     weekend = np.array([is_weekend(hour) for hour in hours])
     ahead = np.array([server_time(hour, rule) - int(hour.timestamp()) for hour in hours])
