@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import Progress
 from starlette.responses import Response
 
-from actors.market_data import MarketData
+from actors.market_data import REPAIR_EVERY, MarketData
 from benchmarks.machine import machine
 from configs.settings import make_settings
 from market.bar_store import BarStore
@@ -155,11 +155,15 @@ def _from_json(found: list[dict[str, Any]]) -> pa.Table:
 
 
 def backfill(days: int, folder: Path, seed: int, progress: bool) -> dict[str, float]:
-    """A year of H1 of 28 symbols from the simulated terminal into an empty store; then tails for features from memory."""
+    """A year of H1 of 28 symbols from the simulated terminal into an empty store; then tails for features from memory, and an
+    hour's polls between closes, each with a slice of old bars."""
     symbols = list(CATALOGUE)[:28]
     settings = make_settings(home=folder / "home", symbols=",".join(symbols), seed=seed, history_days=days)
     source, store = Mt5Actor(settings), BarStore(folder / "home" / "bars")
-    core = MarketData([("local", source)], store, symbols, ("H1",), days, settings.market_clock.now)
+    behind = [2 * REPAIR_EVERY]  # so that old bars are due when it is taken back
+    core = MarketData(
+        [("local", source)], store, symbols, ("H1",), days, lambda: settings.market_clock.now() - behind[0]
+    )
 
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
         task = bar.add_task("backfill", total=len(symbols))
@@ -173,11 +177,18 @@ def backfill(days: int, folder: Path, seed: int, progress: bool) -> dict[str, fl
         begin = time.perf_counter()
         assert core.tail(symbols[n % len(symbols)], "H1", 512).num_rows == 512
         tails.append(time.perf_counter() - begin)
+    behind[0] = timedelta(0)
+    polls = []
+    for _ in symbols:
+        begin = time.perf_counter()
+        core.poll()
+        polls.append(time.perf_counter() - begin)
     source.close()
     return {
         "backfill_bars": report["added"],
         "backfill_seconds": round(took, 1),
         "tail_p95_ms": round(float(np.percentile(tails, 95)) * 1000, 3),
+        "old_slice_p95_ms": round(float(np.percentile(polls, 95)) * 1000, 1),
     }
 
 
