@@ -16,7 +16,7 @@ from market.clock_watch import TickWatch, contradicts, slipped_hours, slipped_we
 from market.coverage import Key
 from market.errors import ClockDisagrees
 
-REREAD_BARS = 50
+NEWEST_BARS = 50  # that another account would tell otherwise
 
 
 class ClockGuard:
@@ -43,11 +43,24 @@ class ClockGuard:
         hours = slipped_hours(stored, bars)
         if hours is not None:
             raise self._alarm(f"{name} comes {hours:+d} h from where the stored bars have it")
-        if not live or not contradicts(stored, bars):
-            return
-        since = moment_of(opens_of(stored)[-REREAD_BARS:][0])  # the newest may all be revised; those before are not
+        if live and contradicts(stored, bars):  # the newest may all be revised; those before are not
+            self._check_newest(key, stored, source)
+
+    def check_old_bars(
+        self, key: Key, bars: pa.Table, held: pa.Table, newest: pa.Table, source: BarSource, *, live: bool
+    ) -> None:
+        """As `check_bars`, of bars from long ago. `held`: what we hold around them. Their weeks were judged when they first came;
+        a stretch that a broker revised altogether is believed while its `newest` bars are ours."""
+        hours = slipped_hours(held, bars)
+        if hours is not None:
+            raise self._alarm(f"Old bars of {'/'.join(key)} come {hours:+d} h from where the stored ones have them")
+        if live and contradicts(held, bars):
+            self._check_newest(key, newest, source)
+
+    def _check_newest(self, key: Key, stored: pa.Table, source: BarSource) -> None:
+        since = moment_of(opens_of(stored)[-NEWEST_BARS:][0])
         if contradicts(stored, answer_of(source, key, since, None)):
-            raise self._alarm(f"Not one of the newest bars of {name} is what the store holds")
+            raise self._alarm(f"Not one of the newest bars of {'/'.join(key)} is what the store holds")
 
     def _alarm(self, what: str) -> ClockDisagrees:
         error = ClockDisagrees(

@@ -340,6 +340,7 @@ class Forecaster:
         return {
             "connected": source.get("connected"),
             "reason": source.get("reason"),
+            "transport": source.get("transport"),
             "problems": {k: v for k, v in self._problems.items() if k != "publish"},
             "models": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
         }

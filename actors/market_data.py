@@ -18,12 +18,15 @@ import pyarrow.compute as pc
 
 from actors.answers import Answer, answer_of, moment_of, opens_of, stamp_of
 from actors.clock_guard import ClockGuard
+from actors.rolling_reread import SLICE_BARS, RollingReread
 from actors.tick_probe import TickProbe
 from market.bar_store import Appended, BarStore
-from market.bars import BAR_SCHEMA, BarSource, validate
+from market.bars import BAR_SCHEMA, BarSource, empty_bars, validate
 from market.broker_clock import detect
+from market.calendar import are_among
+from market.clock_watch import FARTHEST
 from market.coverage import ENOUGH, SETTLED, Coverage
-from market.errors import InputError, MarketUnavailable
+from market.errors import ClockDisagrees, InputError, MarketUnavailable
 from market.gap_ledger import to_ask
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
@@ -33,7 +36,8 @@ CONTEXT_BARS = 10  # stored bars that new ones are judged against
 REVISIT_BARS = 2  # asked for again with every new bar: a source may correct itself
 RECHECK_BARS = 300  # asked for again with every start
 RECENT_BARS = 1000  # how far back polls look for holes
-REPAIR_EVERY = timedelta(hours=1)  # recent holes that should have bars are asked for again
+REPAIR_EVERY = timedelta(hours=1)  # recent holes that should have bars, and a slice of old bars, are asked for again
+SPARE = timedelta(seconds=15)  # old bars are asked for only when none closes so soon
 ROUNDS = 4  # of a backfill, while answers still grow
 COOL_DOWN_SECONDS = 15.0  # a failed source is not asked first again before that
 OVERDUE_BARS, OVERDUE_POLLS = 3, 10  # a recording has ended, a holiday: look less often
@@ -45,7 +49,7 @@ T = TypeVar("T")
 
 class MarketData:
     """The only writer of the bar store. `sources`: (name, source), asked in this order; `now`: market time; `coverage`:
-    the evidence, by default the file beside the store.
+    the evidence, by default the file beside the store; `slice_bars`: old bars of a series asked for again every hour.
 
     `poll` and `backfill` belong to one thread; `tail` and `status` may be called from any.
     """
@@ -61,6 +65,7 @@ class MarketData:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         coverage: Coverage | None = None,
+        slice_bars: int = SLICE_BARS,
     ) -> None:
         self._sources, self._store, self._now, self._monotonic = list(sources), store, now, monotonic
         self._symbols = tuple(symbols)
@@ -68,9 +73,10 @@ class MarketData:
         self._history = timedelta(days=history_days)
         self._coverage = coverage if coverage is not None else Coverage.beside(store.path)
         self._probe = TickProbe(store, self._coverage)
+        self._old_bars = RollingReread(self._coverage, slice_bars)
         self._unsettled: dict[Key, datetime] = {}  # the oldest recent hole that is not settled yet
         self._repair_at: datetime | None = None
-        self._guard = ClockGuard()
+        self._guard, self._old_guard = ClockGuard(), ClockGuard()  # an alarm over old bars says nothing of the polls
         self._lock = threading.Lock()  # of the store, which is not for two threads at once
         self._memory: dict[Key, pa.Table] = {}
         self._failed_at: dict[str, float] = {}
@@ -93,6 +99,8 @@ class MarketData:
             self._look_around()
             for done, key in enumerate(self._keys, start=1):
                 added += self._fill(key)
+                if not self._health:  # another source went on
+                    self._look_at_health()
                 if on_progress is not None:
                     on_progress(key[0], done, len(self._keys))
             added += self._refill()
@@ -110,6 +118,7 @@ class MarketData:
         """Bars that closed since the last look, appended in one commit; one table per symbol and timeframe.
 
         [] with the reason in `status` when no source answers. After an outage the same call brings all that was missed.
+        Between closes it also asks for a slice of old bars: what changed there becomes revisions and is not returned.
         """
         self._polls += 1
         now = self._now()
@@ -125,7 +134,10 @@ class MarketData:
             self._last_poll = now
         except MarketUnavailable as error:
             self._outage(error)
-        return self._take_in(answers)
+        closed = self._take_in(answers)
+        if not closed and not self._reason and not self._is_busy(now + SPARE):
+            self._ask_again(now)
+        return closed
 
     def tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
         """The newest `n` stored bars, oldest first, from memory where it reaches."""
@@ -169,14 +181,18 @@ class MarketData:
         """Series whose next bar may have closed, and since when to ask: back to their oldest unsettled hole."""
         return {key: self._since(key, now) for key in self._keys if self._is_due(key, now)}
 
+    def _is_busy(self, now: datetime) -> bool:
+        """Whether a bar is to be had. A series that never had one is not waited for."""
+        return any(self._last_close(key) is not None and self._is_due(key, now) for key in self._keys)
+
     def _repairs(self, now: datetime) -> dict[Key, datetime]:
         """Now and then, and rather between two closes: series with recent holes, and since when to ask."""
         at = self._repair_at or now + REPAIR_EVERY
-        busy = any(self._is_due(key, now) for key in self._keys)
         self._repair_at = at
-        if now < at + (5 * REPAIR_EVERY if busy else timedelta(0)):
+        if now < at + (5 * REPAIR_EVERY if self._is_busy(now) else timedelta(0)):
             return {}
         self._repair_at = now + REPAIR_EVERY
+        self._old_bars.begin(self._keys)
         found = {}
         for key in self._keys:
             holes = self._holes(key, now, ENOUGH + 1)
@@ -204,23 +220,65 @@ class MarketData:
     def _fetch(self, key: Key, since: datetime, until: datetime | None) -> list[Answer]:
         """The first source's answer that can be believed. A symbol that no source offers is a problem of its own, noted."""
         self._asked_at[key] = self._polls
-        name, now = "/".join(key), self._now()
 
         def question(source: BarSource) -> pa.Table:
             bars = answer_of(source, key, since, until)
             self._guard.check_bars(key, bars, self._remembered(key), source, live=self._is_live())
             return bars
 
+        return self._answers(key, since, until, question)
+
+    def _answers(
+        self,
+        key: Key,
+        since: datetime,
+        until: datetime | None,
+        question: Callable[[BarSource], pa.Table],
+        *,
+        aside: bool = False,
+    ) -> list[Answer]:
+        name, now = "/".join(key), self._now()
         try:
-            bars = self._ask(question)
+            bars = self._ask(question, aside=aside)
         except InputError as error:
             self._problems[name] = str(error)
             return []
         self._problems.pop(name, None)
         return [Answer(key, since, until or now, now, bars)]
 
-    def _ask(self, question: Callable[[BarSource], T]) -> T:
-        """The first answer, sources that failed lately coming last. Raises the first source's MarketUnavailable."""
+    def _ask_again(self, now: datetime) -> None:
+        """One slice of one series' old bars, when one is due. No answer is no outage: the slice stays due for the next hour."""
+        key = self._old_bars.next_key()
+        if key is None or (last := self._last_close(key)) is None:
+            return
+        with self._lock:
+            first = max(self._store.first_open(*key) or last, now - self._history)
+            start, end = self._old_bars.slice(key, first, last)
+            held = self._store.read([key[0]], key[1], start - FARTHEST, end + FARTHEST)
+
+        def question(source: BarSource) -> pa.Table:
+            bars = answer_of(source, key, start, end)
+            newest, live = self._remembered(key), self._is_live()
+            self._old_guard.check_old_bars(key, bars, held, newest, source, live=live)
+            return bars
+
+        alarm = f"{'/'.join(key)} old bars"
+        self._problems.pop(alarm, None)
+        try:
+            answers = self._answers(key, start, end, question, aside=True)
+        except ClockDisagrees as error:  # refused; it would be next time, too
+            self._problems[alarm] = str(error)
+            answers = []
+        except MarketUnavailable:
+            return
+        self._old_bars.done(key, start)
+        self._take_in(answers)
+
+    def _ask(self, question: Callable[[BarSource], T], *, aside: bool = False) -> T:
+        """The first answer, sources that failed lately coming last. Raises the first source's MarketUnavailable.
+
+        `aside`: what comes of it says nothing about who is asked first, nor about what the polls hear.
+        """
         first: MarketUnavailable | None = None
         now = self._monotonic()
         resting = {n for n, at in self._failed_at.items() if now - at < COOL_DOWN_SECONDS}
@@ -228,11 +286,13 @@ class MarketData:
             try:
                 answer = question(source)
             except MarketUnavailable as error:
-                self._failed_at[name] = self._monotonic()
+                if not aside:
+                    self._failed_at[name] = self._monotonic()
                 first = first or error
                 continue
-            self._failed_at.pop(name, None)
-            self._answered(name)
+            if not aside:
+                self._failed_at.pop(name, None)
+                self._answered(name)
             return answer
         raise first or MarketUnavailable("There is no source of bars.", hint="Set market, or data_api_url.")
 
@@ -310,7 +370,7 @@ class MarketData:
     def _take_in(self, answers: list[Answer]) -> list[pa.Table]:
         """Validate each answer against what is stored before it, append all in one commit; the added rows, per key."""
         judged = [self._judge(answer.bars) for answer in answers if answer.bars.num_rows]
-        appended = Appended(BAR_SCHEMA.empty_table(), BAR_SCHEMA.empty_table(), 0)
+        appended = Appended(empty_bars(), empty_bars(), 0)
         if judged:
             bad = pa.concat_tables([bad for _, bad in judged])
             with self._lock:
@@ -326,9 +386,8 @@ class MarketData:
     def _note(self, answer: Answer, added: pa.Table) -> None:
         """Keep the answer as evidence. One that lacks bars we hold is incomplete, and so evidence of nothing."""
         key, (start, end) = answer.key, answer.span()
-        held, given = self._opens_from(key, start), opens_of(answer.bars)
-        held = held[(held >= stamp_of(start)) & (held < stamp_of(end))]
-        if np.isin(held, given).all():
+        held, given = self._opens_between(key, start, end), opens_of(answer.bars)
+        if are_among(held, given).all():
             new = opens_of(_of(added, key))
             self._coverage.answered(key, start, end, answer.at, grew=bool((self._coverage.times(key, new) > 0).any()))
         holes = self._holes(key, answer.at, SETTLED)
@@ -336,12 +395,12 @@ class MarketData:
         if holes:
             self._unsettled[key] = holes[0][0]
 
-    def _opens_from(self, key: Key, start: datetime) -> np.ndarray:
+    def _opens_between(self, key: Key, start: datetime, end: datetime) -> np.ndarray:
         opens = self._remembered_opens(key)
-        if len(opens) < MEMORY_BARS or opens[0] <= stamp_of(start):
-            return opens
-        with self._lock:
-            return self._store.opens(*key, start)
+        if len(opens) >= MEMORY_BARS and opens[0] > stamp_of(start):
+            with self._lock:
+                return self._store.opens(*key, start, end)
+        return opens[(opens >= stamp_of(start)) & (opens < stamp_of(end))]
 
     def _remembered_opens(self, key: Key) -> np.ndarray:
         return opens_of(self._remembered(key))
@@ -349,13 +408,21 @@ class MarketData:
     def _judge(self, bars: pa.Table) -> tuple[pa.Table, pa.Table]:
         key = (bars["symbol"][0].as_py(), bars["timeframe"][0].as_py())
         first = bars["open_time"][0]
-        stored = self._remembered(key)
-        context = stored.filter(pc.less(stored["open_time"], first))
-        context = context.slice(max(context.num_rows - CONTEXT_BARS, 0))
+        context = self._before(key, first.as_py())
         good, bad = validate(pa.concat_tables([context, bars]), Timeframe.parse(key[1]))
         return good.filter(pc.greater_equal(good["open_time"], first)), bad.filter(
             pc.greater_equal(bad["open_time"], first)
         )
+
+    def _before(self, key: Key, first: datetime) -> pa.Table:
+        """Up to CONTEXT_BARS stored bars that open before `first`, also where memory does not reach."""
+        stored = self._remembered(key)
+        if stored.num_rows >= MEMORY_BARS and stored["open_time"][0].as_py() >= first:
+            since = first - Timeframe.parse(key[1]).delta * CONTEXT_BARS - timedelta(days=4)  # over a weekend
+            with self._lock:
+                stored = self._store.read([key[0]], key[1], since, first)
+        context = stored.filter(pc.less(stored["open_time"], pa.scalar(first, BAR_SCHEMA.field("open_time").type)))
+        return context.slice(max(context.num_rows - CONTEXT_BARS, 0))
 
     def _last_close(self, key: Key) -> datetime | None:
         bars = self._remembered(key)

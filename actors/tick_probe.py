@@ -48,6 +48,8 @@ class TickProbe:
                     found = ask(partial(_silent_opens, symbol=key[0], before=before, gap=gap, seconds=seconds))
                 except MarketUnavailable:
                     return silent
+                if found is None:  # quiet until now: the next tick will tell
+                    continue
                 self._tried.add((key, gap.start, gap.end))
                 self._coverage.silent(key, found, seconds)
                 silent += len(found)
@@ -68,14 +70,15 @@ class TickProbe:
         return found[::-1]
 
 
-def _silent_opens(source: BarSource, symbol: str, before: datetime, gap: Gap, seconds: int) -> list[int]:
-    """Opens of the gap (epoch seconds) without a tick, if there are ticks before and after. No tick source, no proof."""
+def _silent_opens(source: BarSource, symbol: str, before: datetime, gap: Gap, seconds: int) -> list[int] | None:
+    """Opens of the gap (epoch seconds) without a tick, if there are ticks before and after; None while none came after.
+    No tick source, no proof."""
     ticks = getattr(source, "ticks", None)
     if ticks is None or not len(_times(ticks(symbol, before, gap.start, 1), gap.start)):
         return []
     later = gap.end + timedelta(days=4)
-    if not len(_times(ticks(symbol, gap.end, later, 1), later)):  # the feed stands still
-        return []
+    if not len(_times(ticks(symbol, gap.end, later, 1), later)):
+        return None
     times = _times(ticks(symbol, gap.start, gap.end, MOST_TICKS), gap.end)
     seen = int(times[-1]) if len(times) >= MOST_TICKS else int(gap.end.timestamp())
     opens = np.arange(int(gap.start.timestamp()), seen, seconds)

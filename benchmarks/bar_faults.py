@@ -9,6 +9,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from actors.market_data import MarketData
+from actors.market_data import REPAIR_EVERY, SPARE, MarketData
 from benchmarks.faulty_feed import CLOSED, MISSING, MODES, NO_TICK, ODDS, TRADED, FaultyFeed, made_feed
 from benchmarks.held_store import HeldStore
 from benchmarks.machine import machine
@@ -33,6 +34,10 @@ from market.timeframes import Timeframe
 SYMBOLS = ("EURUSD", "USDJPY")
 RULES = ("new_york", "new_york", "eu", "utc", "utc+2", "utc+3")
 ON_DISK = 50  # one seed in so many goes through the real table
+DAYS = {Timeframe.H1: (3, 7), Timeframe.M30: (2, 4), Timeframe.M15: (2, 4)}  # of history
+LATE_BAR_HOURS = 12
+LONG = 0.25  # share of seeds with more history than a start asks for again
+LONG_DAYS = {Timeframe.H1: (19, 26), Timeframe.M30: (10, 15), Timeframe.M15: (6, 9)}
 KINDS = {CLOSED: "closed", NO_TICK: "no_tick", MISSING: "missing"}
 
 
@@ -43,11 +48,13 @@ class Run:
         self.rng = np.random.default_rng(seed)
         self.seed, self.folder, self.on_disk = seed, folder, on_disk
         self.frame = Timeframe.parse(str(self.rng.choice(["H1", "H1", "M30", "M15"])))
-        self.history = int(self.rng.integers(3, 7) if self.frame is Timeframe.H1 else self.rng.integers(2, 4))
+        long = self.rng.random() < LONG
+        self.history = int(self.rng.integers(*(LONG_DAYS if long else DAYS)[self.frame]))
+        self.slice_bars = int(self.rng.integers(60, 400))
         live = int(self.rng.integers(1, 3) if self.frame is Timeframe.H1 else 1)
         anchor = _anchor(self.rng)
         rule = str(self.rng.choice(RULES))
-        self.feed: FaultyFeed = made_feed(seed, anchor, self.history + live + 8, self.frame, rule, SYMBOLS)
+        self.feed: FaultyFeed = made_feed(seed, anchor, self.history + live + 12, self.frame, rule, SYMBOLS)
         self.feed.now = self.start = anchor - timedelta(days=int(self.rng.integers(0, live + 1)))
         self.until = self.start + timedelta(days=live)
         self.rows: list[pa.Table] = []
@@ -68,6 +75,7 @@ class Run:
             now,
             monotonic=lambda: self.feed.now.timestamp(),
             coverage=Coverage(self.folder / "coverage.json"),
+            slice_bars=self.slice_bars,
         )
         self.backfilled = False
 
@@ -86,14 +94,31 @@ class Run:
                 self.known.append((self.feed.now, content(self.store.read())))
 
     def recover(self) -> None:
-        """The faults end; the process starts again and looks a few times."""
+        """The faults end; the process starts again, walks through its old bars once, and looks a few times."""
         self.feed.settle()
         self.feed.now = max(self.feed.now, self.until) + timedelta(hours=int(self.rng.integers(0, 30)))
+        self.feed.now += 2 * APART
         self.restart()
+        self.core.backfill()
+        self.old_revisions = sum(len(stale_opens(self, symbol)) for symbol in SYMBOLS)
+        self._walk()
         for _ in range(3):
             self.feed.now += 2 * APART
             self.core.poll()
             self.core.backfill()
+
+    def _walk(self) -> None:
+        """Quiet hours until all of the history has been asked for again. Each: what closed, then a slice of either symbol; a bar
+        that does not come holds the slices up for some hours."""
+        slices = 2 + self.history * 86400 // self.frame.seconds // self.slice_bars
+        for hour in range(slices + LATE_BAR_HOURS):
+            if hour >= slices and not any(len(stale_opens(self, symbol)) for symbol in SYMBOLS):
+                break
+            self.feed.now += REPAIR_EVERY
+            self.core.poll()
+            for _ in SYMBOLS:
+                self.feed.now = _quiet(self.feed.now + APART, self.frame)
+                self.core.poll()
 
     def _now(self) -> datetime:
         return self.feed.now
@@ -120,6 +145,22 @@ class Run:
         for table in self.core.poll():
             for row in zip(table["symbol"].to_pylist(), table["open_time"].to_pylist(), strict=True):
                 self.announced[row] += 1
+
+
+def _quiet(moment: datetime, frame: Timeframe) -> datetime:
+    """`moment`, or when it lies just before a close, a little after that."""
+    left = frame.seconds - moment.timestamp() % frame.seconds
+    return moment + timedelta(seconds=left + 1) if left <= 2 * SPARE.total_seconds() else moment
+
+
+def stale_opens(run: Run, symbol: str) -> np.ndarray:
+    """Stored opens since the history's first, epoch seconds, whose newest revision is not the terminal's last word. [k]"""
+    ours = run.store.read([symbol], run.frame.value)
+    opens = ours["open_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
+    place = np.minimum(np.searchsorted(run.feed.opens, opens), len(run.feed.opens) - 1)
+    same = (_prices(ours) == run.feed.series[symbol].final[:, place]).all(axis=0)
+    since = (run.feed.now - timedelta(days=run.history)).timestamp()
+    return opens[~same & (opens >= since)]
 
 
 def _anchor(rng: np.random.Generator) -> datetime:
@@ -164,9 +205,7 @@ def _bars_wrong(run: Run, symbol: str, rows: pa.Table, newest: pa.Table) -> list
     due = feed.opens[real & (feed.opens >= since) & (shut <= until)]
     found = [f"{symbol} lost {_iso(t)}" for t in np.setdiff1d(due, opens)]
     found += [f"{symbol} misdated {_iso(t)}" for t in np.setdiff1d(opens, feed.opens[real])]
-    place = np.searchsorted(feed.opens, opens)
-    same = (_prices(ours) == one.final[:, np.minimum(place, len(feed.opens) - 1)]).all(axis=0)
-    found += [f"{symbol} not as last revised {_iso(t)}" for t in opens[~same & (opens >= since)]]
+    found += [f"{symbol} not as last revised {_iso(t)}" for t in stale_opens(run, symbol)]
     every = rows.filter(pa.compute.equal(rows["symbol"], symbol))
     pairs = Counter(zip(every["open_time"].to_pylist(), every["revision"].to_pylist(), strict=True))
     found += [f"{symbol} doubled {pair}" for pair, times in pairs.items() if times > 1]
@@ -229,27 +268,40 @@ def _iso(second: int) -> str:
     return datetime.fromtimestamp(int(second), UTC).strftime("%a %Y-%m-%d %H:%M")
 
 
-def run_seed(seed: int) -> tuple[int, list[str]]:
-    """(seed, what went wrong). Also judged in the middle, where nothing unanswered may be called anything but unfetched."""
+def run_seed(seed: int) -> tuple[int, list[str], int]:
+    """(seed, what went wrong, revisions that only the walk through old bars could still find).
+
+    Also judged in the middle, where nothing unanswered may be called anything but unfetched.
+    """
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="lstmc-faults-", dir=base) as folder:
         run = Run(seed, Path(folder), seed % ON_DISK == 0)
         run.live()
         middle = [line for symbol in SYMBOLS for line in _holes_wrong(run, symbol) if "was not answered" in line]
         run.recover()
-        return seed, middle + problems(run)
+        return seed, middle + problems(run), run.old_revisions
 
 
-def run_seeds(seeds: Sequence[int], workers: int, on_done: Callable[[int], None] | None = None) -> dict[int, list[str]]:
-    """Seed -> problems, of those that have any."""
+def run_seeds(
+    seeds: Sequence[int], workers: int, on_done: Callable[[int], None] | None = None
+) -> tuple[dict[int, list[str]], int]:
+    """(seed -> problems, of those that have any; old revisions in all)."""
     failed: dict[int, list[str]] = {}
-    with multiprocessing.get_context("forkserver").Pool(workers) as pool:
-        for done, (seed, wrong) in enumerate(pool.imap_unordered(run_seed, seeds, chunksize=4), start=1):
+    old_revisions = 0
+    with multiprocessing.get_context("forkserver").Pool(workers, initializer=_one_thread) as pool:
+        for done, (seed, wrong, old) in enumerate(pool.imap_unordered(run_seed, seeds, chunksize=4), start=1):
+            old_revisions += old
             if wrong:
                 failed[seed] = wrong
             if on_done is not None:
                 on_done(done)
-    return failed
+    return failed, old_revisions
+
+
+def _one_thread() -> None:
+    """Of Arrow's: the tables are small, and every core has a seed of its own."""
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -259,11 +311,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(argv)
     begin = time.perf_counter()
-    failed = run_seeds(range(options.first, options.first + options.seeds), options.workers)
+
+    def show(done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done}/{options.seeds}", end="", file=sys.stderr, flush=True)
+
+    seeds = range(options.first, options.first + options.seeds)
+    failed, old_revisions = run_seeds(seeds, options.workers, show)
     for seed, wrong in sorted(failed.items()):
         print(f"seed {seed}: {len(wrong)} wrong: {'; '.join(wrong[:4])}")
-    figures = {"seeds": options.seeds, "failed": len(failed), "seconds": round(time.perf_counter() - begin, 1)}
-    print(json.dumps(figures | {"machine": machine()}))
+    seconds = round(time.perf_counter() - begin, 1)
+    figures = {"seeds": options.seeds, "failed": len(failed), "old_revisions": old_revisions, "seconds": seconds}
+    command = f"python -m benchmarks.bar_faults --first {options.first} --seeds {options.seeds}"
+    print(json.dumps(figures | {"command": command, "machine": machine()}))
     return 1 if failed else 0
 
 

@@ -22,6 +22,7 @@ NEW_YORK, ATHENS = ZoneInfo("America/New_York"), ZoneInfo("Europe/Athens")
 MODES = ("ok", "away", "none", "partial", "doubled", "shuffled", "frozen", "slipped")
 ODDS = (0.36, 0.12, 0.08, 0.14, 0.08, 0.08, 0.06, 0.08)
 _FESTIVE = ("12-24", "12-25", "12-26", "12-31", "01-01", "01-02")  # hours of silence there are a holiday to anyone
+LATEST_REVISION = 30 * 86400  # seconds after the close; half of all revisions come within hours, the others up to then
 CLOSED, TRADED, NO_TICK, MISSING = 0, 1, 2, 3  # what is true of an open
 
 
@@ -176,7 +177,7 @@ def made_feed(
 ) -> FaultyFeed:
     """A market of `days` days around `anchor`, with quiet bars, bars the terminal lacks, late and revised ones, holidays."""
     rng = np.random.default_rng([seed, 7])
-    first = anchor.replace(minute=0, second=0, microsecond=0) - timedelta(days=days - 4)
+    first = anchor.replace(minute=0, second=0, microsecond=0) - timedelta(days=days - 8)
     hours = [first + timedelta(hours=h) for h in range(days * 24)]
     weekend = np.array([is_weekend(hour) for hour in hours])
     ahead = np.array([server_time(hour, rule) - int(hour.timestamp()) for hour in hours])
@@ -218,6 +219,7 @@ def _made_series(
     final = np.stack([close, close * 1.002, close * 0.998, close * (1 + rng.normal(0, 3e-4, n))])
     shut = opens + frame.seconds
     late = np.where(rng.random(n) < 0.05, rng.integers(1, 6 * 3600, n), 0)
-    changes = rng.random(n) < 0.03
+    changes = rng.random(n) < 0.05
     early = np.where(changes, final * 1.0005, final)
-    return Series(state, final, early, shut + late, np.where(changes, shut + late + rng.integers(60, 36_000, n), 0))
+    after = np.where(rng.random(n) < 0.5, rng.integers(60, 36_000, n), rng.integers(60, LATEST_REVISION, n))
+    return Series(state, final, early, shut + late, np.where(changes, shut + late + after, 0))

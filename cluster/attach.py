@@ -104,6 +104,9 @@ def status_words(report: dict[str, Any]) -> str:
             blocks.append(f"{name}\n" + rows(titles, [[line.get(t) for t in titles] for line in part]))
         elif part:
             blocks.append(f"{name}: {part['error']}")
+    source = source_words(report)
+    if source:
+        blocks.append(source)
     serve = report.get("serve")
     if serve:
         blocks.append(f"serve   {serve.get('status', serve.get('error'))} {serve.get('deployments', '')}")
@@ -128,6 +131,20 @@ def status_words(report: dict[str, Any]) -> str:
         blocks.append(f"memory  {report['memory_mb']} MB in all (PSS)")
     blocks.append(f"wrong   {report['root_cause']}" if report["root_cause"] else "all is well")
     return "\n\n".join(blocks)
+
+
+def source_words(report: dict[str, Any]) -> str:
+    """By which way the bars come, and the clock of the server they come from; "" while nothing is known of either."""
+    status = report.get("api")
+    told = (status.get("source") or {}) if isinstance(status, dict) else {}
+    source, clock = told.get("source") or {}, report.get("clock") or {}
+    lines = []
+    if source:
+        state = "connected" if source.get("connected") else f"not connected: {source.get('reason')}"
+        lines.append(f"source  {', '.join(part for part in (told.get('transport'), state) if part)}")
+    if clock.get("clock_rule"):
+        lines.append(f"clock   {clock['clock_rule']} on {clock.get('server')}: {clock.get('clock')}")
+    return "\n".join(lines)
 
 
 def get_forecast(settings: Settings, symbol: str, timeframe: str | None) -> dict[str, Any]:

@@ -60,8 +60,15 @@ def import_(paths: list[Path], timeframe: Annotated[str | None, typer.Option()] 
                     "clock": recorded.clock,
                 }
             )
+    show(report, as_json, _import_words)
+
+
+def _import_words(report: list[dict[str, Any]]) -> str:
+    """A line for each file; below, what is to be said of clocks that slip or are not what their file claims."""
     titles = ["symbol", "timeframe", "added", "revised", "unchanged", "quarantined", "reasons"]
-    show(report, as_json, lambda _: rows(titles, [[line[t] for t in titles] for line in report]))
+    table = rows([*titles, "clock"], [[*(line[t] for t in titles), line["clock"]["rule"]] for line in report])
+    doubted = [line for line in report if line["clock"]["slips"] or line["clock"]["claim_agrees"] is False]
+    return "\n".join([table, *(f"{one['symbol']} {one['timeframe']}: {one['clock']['message']}" for one in doubted)])
 
 
 def _reasons(quarantined: Any) -> dict[str, int]:

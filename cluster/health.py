@@ -160,6 +160,13 @@ def bar_ages(settings: Settings) -> dict[str, Any]:
     return ages
 
 
+def feed_clock(settings: Settings) -> dict[str, Any]:
+    """The source's clock when it last answered, as kept with the evidence; {} when none ever did."""
+    from market.coverage import Coverage
+
+    return Coverage.beside(settings.bars_path).clock
+
+
 def collect(settings: Settings, run: Run | None) -> dict[str, Any]:
     """Everything `lstmc status` prints, JSON-ready."""
     report: dict[str, Any] = {
@@ -172,6 +179,7 @@ def collect(settings: Settings, run: Run | None) -> dict[str, Any]:
         "champions": lambda: champions(settings),
         "last_training": lambda: last_training(settings),
         "bars": lambda: bar_ages(settings),
+        "clock": lambda: feed_clock(settings),
     }
     if report["running"] and run is not None:
         parts |= {

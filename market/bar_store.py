@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from market.timeframes import Timeframe
 
 KEY = ("symbol", "timeframe", "open_time")
 CONTENT = ("open", "high", "low", "close", "tick_volume")  # a change here is a revision; a new spread alone is not
+RANGES_KEPT = 16
 COMPACT_AT = 64  # commits; reading opens every small file in its range
 REASONS_KEPT = ("symbol", "timeframe", "open_time", "reason")
 
@@ -64,6 +66,8 @@ class BarStore:
         self._table: DeltaTable | None = None
         self._index: dict[tuple[str, str], Span] = {}
         self._index_version = -1
+        self._files: dict[str, Any] = {}  # what to read for a range, of the version below
+        self._files_version = -1
 
     # -- reading
 
@@ -94,15 +98,17 @@ class BarStore:
         frames = None if timeframe is None else [_name(timeframe)]
         if table is None:
             return empty_bars()
-        rows = _scan(table, symbols, frames, since, until)
+        rows = self._scan(table, symbols, frames, since, until)
         return _newest(rows if as_of is None else _known_at(rows, as_of))
 
-    def opens(self, symbol: str, timeframe: str | Timeframe, since: datetime | None = None) -> np.ndarray:
-        """Stored opens from `since` on, ascending, each once, datetime64[s] [n]. Reads no prices."""
+    def opens(
+        self, symbol: str, timeframe: str | Timeframe, since: datetime | None = None, until: datetime | None = None
+    ) -> np.ndarray:
+        """Stored opens with `since <= open < until`, ascending, each once, datetime64[s] [n]. Reads no prices."""
         table = self._open()
         if table is None:
             return np.zeros(0, "datetime64[s]")
-        rows = _scan(table, [symbol], [_name(timeframe)], since, None, ("open_time",))
+        rows = self._scan(table, [symbol], [_name(timeframe)], since, until, ("open_time",))
         return np.unique(rows["open_time"].to_numpy().astype("datetime64[s]"))
 
     def tail(self, symbol: str, timeframe: str | Timeframe, n: int) -> pa.Table:
@@ -209,6 +215,45 @@ class BarStore:
             self._index_version = table.version()
         return self._index
 
+    def _scan(
+        self,
+        table: DeltaTable,
+        symbols: Sequence[str] | None,
+        timeframes: Sequence[str] | None,
+        since: datetime | None,
+        until: datetime | None,
+        columns: Sequence[str] = tuple(BAR_SCHEMA.names),
+    ) -> pa.Table:
+        """All revisions in a range. Files outside it are skipped by the statistics in Delta's log."""
+        stamp = BAR_SCHEMA.field("open_time").type
+        conditions: list[pc.Expression] = []
+        pruning: list[str] = []
+        if symbols is not None:
+            conditions.append(pc.field("symbol").isin(list(symbols)))
+        if timeframes is not None:
+            conditions.append(pc.field("timeframe").isin(list(timeframes)))
+            frames = ", ".join(f"'{_name(frame)}'" for frame in timeframes)
+            pruning.append(f"timeframe IN ({frames})")
+        for moment, sign in ((since, ">="), (until, "<")):
+            if moment is not None:
+                bound = pa.scalar(moment.astimezone(UTC), stamp)
+                conditions.append(pc.field("open_time") >= bound if sign == ">=" else pc.field("open_time") < bound)
+                pruning.append(f"open_time {sign} '{moment.astimezone(UTC).isoformat()}'")
+        condition = reduce(and_, conditions) if conditions else None
+        schema = pa.schema([BAR_SCHEMA.field(name) for name in columns])
+        dataset = self._dataset(table, " AND ".join(pruning))
+        return dataset.to_table(columns=list(columns), filter=condition).cast(schema)
+
+    def _dataset(self, table: DeltaTable, pruning: str) -> Any:
+        """The files of a range. Listing them takes longer than reading them, and one range is asked for by many symbols."""
+        if table is not self._table:
+            return table.to_pyarrow_dataset(file_pruning_predicate=pruning or None)
+        if table.version() != self._files_version or len(self._files) >= RANGES_KEPT:
+            self._files, self._files_version = {}, table.version()
+        if pruning not in self._files:
+            self._files[pruning] = table.to_pyarrow_dataset(file_pruning_predicate=pruning or None)
+        return self._files[pruning]
+
     def _known(self, bars: pa.Table) -> pa.Table:
         """Stored rows that could meet `bars`. None are read when every incoming bar opens after all we have of its kind."""
         spans = self._spans()
@@ -218,8 +263,8 @@ class BarStore:
         if not old:
             return empty_bars()
         newest = pc.max(bars["open_time"]).as_py()
-        frames = sorted(set(bars["timeframe"].to_pylist()))
-        return _newest(_scan(self._table, None, frames, min(old), newest + timedelta(microseconds=1)))
+        symbols, frames = (pc.unique(bars[name]).to_pylist() for name in ("symbol", "timeframe"))
+        return _newest(self._scan(self._table, symbols, frames, min(old), newest + timedelta(microseconds=1)))
 
     def _commit(self, rows: pa.Table) -> None:
         write_deltalake(
@@ -253,41 +298,16 @@ def _columns(table: DeltaTable, names: Sequence[str]) -> pa.Table:
     return table.to_pyarrow_dataset().to_table(columns=list(names))
 
 
-def _scan(
-    table: DeltaTable,
-    symbols: Sequence[str] | None,
-    timeframes: Sequence[str] | None,
-    since: datetime | None,
-    until: datetime | None,
-    columns: Sequence[str] = tuple(BAR_SCHEMA.names),
-) -> pa.Table:
-    """All revisions in a range. Files outside it are skipped by the statistics in Delta's log."""
-    stamp = BAR_SCHEMA.field("open_time").type
-    conditions: list[pc.Expression] = []
-    pruning: list[str] = []
-    if symbols is not None:
-        conditions.append(pc.field("symbol").isin(list(symbols)))
-    if timeframes is not None:
-        conditions.append(pc.field("timeframe").isin(list(timeframes)))
-        frames = ", ".join(f"'{_name(frame)}'" for frame in timeframes)
-        pruning.append(f"timeframe IN ({frames})")
-    for moment, sign in ((since, ">="), (until, "<")):
-        if moment is not None:
-            bound = pa.scalar(moment.astimezone(UTC), stamp)
-            conditions.append(pc.field("open_time") >= bound if sign == ">=" else pc.field("open_time") < bound)
-            pruning.append(f"open_time {sign} '{moment.astimezone(UTC).isoformat()}'")
-    dataset = table.to_pyarrow_dataset(file_pruning_predicate=" AND ".join(pruning) or None)
-    condition = reduce(and_, conditions) if conditions else None
-    schema = pa.schema([BAR_SCHEMA.field(name) for name in columns])
-    return dataset.to_table(columns=list(columns), filter=condition).cast(schema)
-
-
 def _group_ids(rows: pa.Table) -> np.ndarray:
     """A number per (symbol, timeframe), in sorted order of the names. [n]"""
     ids = np.zeros(rows.num_rows, np.int64)
     for name in ("symbol", "timeframe"):
-        names, codes = np.unique(rows[name].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
-        ids = ids * max(len(names), 1) + codes
+        column = pc.dictionary_encode(rows[name].combine_chunks())
+        names = column.dictionary.to_pylist()
+        if len(names) > 1:
+            rank = np.empty(len(names), np.int64)
+            rank[np.argsort(names)] = np.arange(len(names))
+            ids = ids * len(names) + rank[column.indices.to_numpy()]
     return ids
 
 

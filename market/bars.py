@@ -35,6 +35,16 @@ BAR_SCHEMA = pa.schema(
 
 QUARANTINE_SCHEMA = BAR_SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
 
+REASONS = (
+    "not_a_number",
+    "not_positive",
+    "price_jump",
+    "misordered_prices",
+    "off_grid",
+    "duplicate",
+    "out_of_order",
+)
+
 # A price this far from its neighbours' level is none (a x1000 print, a missing decimal point).
 JUMP_LIMIT = 0.25  # |log(price / running median)|
 
@@ -54,12 +64,16 @@ class BarSource(Protocol):
         ...
 
     def health(self) -> dict[str, Any]:
-        """`connected`, `simulated`, `account`, `server`, `server_utc_offset`, `now`, and on trouble `reason`."""
+        """`connected`, `simulated`, `account`, `server`, `server_utc_offset`, `clock_rule` (see BrokerClock), `now`, and on
+        trouble `reason`."""
         ...
 
 
+_NO_BARS, _NONE_BAD = BAR_SCHEMA.empty_table(), QUARANTINE_SCHEMA.empty_table()
+
+
 def empty_bars() -> pa.Table:
-    return BAR_SCHEMA.empty_table()
+    return _NO_BARS
 
 
 def bars_from_columns(
@@ -107,30 +121,32 @@ def validate(bars: pa.Table, timeframe: Timeframe) -> tuple[pa.Table, pa.Table]:
     """
     n = bars.num_rows
     if n == 0:
-        return bars, QUARANTINE_SCHEMA.empty_table()
+        return bars, _NONE_BAD
     prices = np.stack([bars[name].to_numpy() for name in ("open", "high", "low", "close")])  # [4, n]
     o, h, low, c = prices
     seconds = bars["open_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
-    reason = np.full(n, "", dtype=object)
+    reason = np.zeros(n, np.int8)  # 0 is none, else a place in REASONS plus one
 
     def mark(bad: np.ndarray, name: str) -> None:
-        reason[bad & (reason == "")] = name
+        reason[bad & (reason == 0)] = REASONS.index(name) + 1
 
     finite = np.isfinite(prices).all(axis=0)
     mark(~finite, "not_a_number")
     mark(np.asarray((prices <= 0).any(axis=0)), "not_positive")
-    mark(_far_from_neighbours(prices, reason == ""), "price_jump")
+    mark(_far_from_neighbours(prices, reason == 0), "price_jump")
     mark((low > np.minimum(o, c)) | (h < np.maximum(o, c)), "misordered_prices")
     if timeframe.seconds <= 3600:  # longer bars start on the broker's midnight, not on a UTC grid
         mark(seconds % timeframe.seconds != 0, "off_grid")
-    mark(_repeated(seconds, reason == ""), "duplicate")
-    sound = np.where(reason == "", seconds, np.iinfo(np.int64).min)
+    mark(_repeated(seconds, reason == 0), "duplicate")
+    sound = np.where(reason == 0, seconds, np.iinfo(np.int64).min)
     mark(seconds < np.maximum.accumulate(sound), "out_of_order")
 
-    good = reason == ""
-    bad = bars.filter(pa.array(~good))
+    good = reason == 0
+    if good.all():
+        return bars, _NONE_BAD
+    bad, names = bars.filter(pa.array(~good)), [REASONS[code - 1] for code in reason[~good]]
     return bars.filter(pa.array(good)), bad.append_column(
-        QUARANTINE_SCHEMA.field("reason"), pa.array(reason[~good], pa.string())
+        QUARANTINE_SCHEMA.field("reason"), pa.array(names, pa.string())
     )
 
 
@@ -155,7 +171,9 @@ def _far_from_neighbours(prices: np.ndarray, usable: np.ndarray) -> np.ndarray:
     half = min(5, (n - 1) // 2)
     padded = np.pad(log_prices[3], half, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    level = np.median(np.where(np.isnan(windows), np.nanmedian(log_prices[3]), windows), axis=1)
+    if not usable.all():
+        windows = np.where(np.isnan(windows), np.nanmedian(log_prices[3]), windows)
+    level = np.median(windows, axis=1)
     distance = np.abs(log_prices - level)
     return np.where(np.isnan(distance), 0.0, distance).max(axis=0) > JUMP_LIMIT
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,33 @@ def expected_opens(
     server = clock or BrokerClock("new_york")
     parts, start = [np.zeros(0, "datetime64[s]")], week_open(since)
     while start < until:
-        first = int(start.timestamp())
-        opens = np.arange(first, first + int(OPEN_WEEK.total_seconds()), min(timeframe.seconds, 3600))
-        wall = opens + server.offset_seconds(opens)
-        parts.append(np.unique(opens - wall % timeframe.seconds).astype("datetime64[s]"))
-        start = next_week_open(start)
+        parts.append(_week(start, timeframe, server))
+        start = _next_week(start)
     opens = np.concatenate(parts)
-    return opens[(opens >= _stamp(since)) & (opens < _stamp(until))]
+    return opens[np.searchsorted(opens, _stamp(since)) : np.searchsorted(opens, _stamp(until))]
+
+
+_next_week = lru_cache(maxsize=1024)(next_week_open)
+
+
+@lru_cache(maxsize=1024)
+def _week(start: datetime, timeframe: Timeframe, server: BrokerClock) -> np.ndarray:
+    """The opens of one trading week, ascending; shared by all who ask, so not to be written to."""
+    first = int(start.timestamp())
+    opens = np.arange(first, first + int(OPEN_WEEK.total_seconds()), min(timeframe.seconds, 3600))
+    wall = opens + server.offset_seconds(opens)
+    week = np.unique(opens - wall % timeframe.seconds).astype("datetime64[s]")
+    week.flags.writeable = False
+    return week
+
+
+def are_among(opens: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Whether each open [n] is one of the `ascending` ones [m], of the same unit. [n] bool"""
+    if len(ascending) == 0:
+        return np.zeros(len(opens), bool)
+    place = np.minimum(np.searchsorted(ascending, opens), len(ascending) - 1)
+    found: np.ndarray = ascending[place] == opens
+    return found
 
 
 def gaps(
@@ -71,7 +92,7 @@ def gaps(
     A run ends where the kind changes. `with_closed` lists the weekends as well.
     """
     expected = expected_opens(timeframe, since, until, clock)
-    absent = expected[~np.isin(expected, np.asarray(open_times).astype("datetime64[s]"))]
+    absent = expected[~are_among(expected, np.sort(np.asarray(open_times).astype("datetime64[s]")))]
     names = np.full(len(absent), "missing") if kinds is None else kinds(absent)
     step = np.timedelta64(timeframe.seconds, "s")
     found = []

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
+from market.calendar import are_among
 from market.market_clock import OPEN_WEEK, is_open, week_open
 
 HOUR = timedelta(hours=1)
@@ -58,7 +59,7 @@ def slipped_hours(stored: pa.Table, answer: pa.Table) -> int | None:
     found = []
     for hours in _hours_between(held, ours[3], given, theirs[3]):
         then = given[moved] - hours * 3600
-        equal, there = _equal(held, ours, then, theirs[:, moved]), np.isin(then, held).sum()
+        equal, there = _equal(held, ours, then, theirs[:, moved]), are_among(then, held).sum()
         if equal and 2 * equal >= there:
             found.append((equal, -abs(hours), hours))
     return max(found)[2] if found else None
@@ -67,7 +68,7 @@ def slipped_hours(stored: pa.Table, answer: pa.Table) -> int | None:
 def contradicts(stored: pa.Table, answer: pa.Table) -> bool:
     """Two or more bars come again, and not one of them as it is held: another clock, or another account."""
     held, given = _seconds(stored), _seconds(answer)
-    return int(np.isin(given, held).sum()) > 1 and not _equal(held, _prices(stored), given, _prices(answer))
+    return int(are_among(given, held).sum()) > 1 and not _equal(held, _prices(stored), given, _prices(answer))
 
 
 def _hours_between(held: np.ndarray, ours: np.ndarray, given: np.ndarray, theirs: np.ndarray) -> list[int]:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Coverage:
         self._path = Path(path) if path is not None else None
         self._asked: dict[Key, list[Asked]] = {}
         self._silent: dict[Key, list[tuple[int, int]]] = {}
+        self._reread: dict[Key, int] = {}  # how far back the walk through old bars has come, epoch seconds
         self.clock: dict[str, Any] = {}  # the source's clock when it last answered: rule, offset, what was found
         self._changed = False
         self._load()
@@ -85,6 +86,7 @@ class Coverage:
         content = {
             "asked": {"/".join(k): [[p.start, p.end, p.times, p.at] for p in v] for k, v in self._asked.items()},
             "silent": {"/".join(k): [list(pair) for pair in v] for k, v in self._silent.items()},
+            "reread": {"/".join(k): second for k, second in self._reread.items()},
             "clock": self.clock,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +99,14 @@ class Coverage:
         if found != self.clock:
             self.clock, self._changed = found, True
 
+    def reread_down_to(self, key: Key) -> datetime | None:
+        """Where the walk back through stored bars has come: those that open from here on have been asked for again."""
+        second = self._reread.get(key)
+        return None if second is None else datetime.fromtimestamp(second, UTC)
+
+    def note_reread(self, key: Key, down_to: datetime) -> None:
+        self._reread[key], self._changed = int(down_to.timestamp()), True
+
     def _load(self) -> None:
         if self._path is None or not self._path.exists():
             return
@@ -104,10 +114,11 @@ class Coverage:
             content = json.loads(self._path.read_text())
             asked = {_key(name): [Asked(*map(int, p)) for p in v] for name, v in content["asked"].items()}
             silent = {_key(name): [(int(a), int(b)) for a, b in v] for name, v in content["silent"].items()}
+            reread = {_key(name): int(second) for name, second in content.get("reread", {}).items()}
             clock = dict(content.get("clock") or {})
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return
-        self._asked, self._silent, self.clock = asked, silent, clock
+        self._asked, self._silent, self._reread, self.clock = asked, silent, reread, clock
 
 
 def _key(name: str) -> Key:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from market.bar_store import BarStore
-from market.calendar import Gap, expected_opens, gaps
+from market.calendar import Gap, are_among, expected_opens, gaps
 from market.coverage import SETTLED, Coverage, Key
 from market.market_clock import NEW_YORK
 from market.timeframes import Timeframe
@@ -61,7 +61,7 @@ def classifier(
         if panel is not None and len(panel) >= MIN_PANEL:
             closed = settled & on_holiday(absent)
             for symbol, opens in panel.items():
-                closed &= ~np.isin(absent, opens) & (coverage.times((symbol, key[1]), absent) >= SETTLED)
+                closed &= ~are_among(absent, opens) & (coverage.times((symbol, key[1]), absent) >= SETTLED)
             found[_long(closed, absent, Timeframe.parse(key[1]).seconds)] = "closed"
         return found
 
@@ -117,10 +117,10 @@ def to_ask(
     join_bars: int = 500,
 ) -> list[tuple[datetime, datetime]]:
     """Spans [start, end) of opens, oldest first, that hold every expected open in [since, until) which is neither `held`
-    (UTC, [n]) nor settled and proven silent, and was answered for less than `fewer_than` times. Spans near each other are one."""
+    (UTC, ascending, [n]) nor settled and proven silent, and was answered for less than `fewer_than` times. Spans near each other are one."""
     frame = Timeframe.parse(key[1])
     expected = expected_opens(frame, since, until)
-    absent = expected[~np.isin(expected, held)]
+    absent = expected[~are_among(expected, held)]
     times = coverage.times(key, absent)
     proven = coverage.is_silent(key, absent) & (times >= SETTLED)
     absent = absent[(times < fewer_than) & ~proven]

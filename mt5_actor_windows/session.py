@@ -105,6 +105,7 @@ class Mt5Session:
             "server_utc_offset": self.clock.server_epoch(now) - int(now.timestamp()),
             "clock": self._clock_note,
             "maxbars": connection.maxbars,  # the terminal's "Max bars in chart"; 0 before the first connection
+            "clock_rule": self.clock.rule,
             "symbols": sorted(connection.names),
             "names": dict(connection.names),
             "quarantine": connection.quarantine,

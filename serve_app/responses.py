@@ -268,7 +268,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "stale": [],
         "models": {"H1": "h1-2f9c64e1aa07b35d"},
         "listeners": 1,
-        "source": {"source": {"connected": True, "reason": ""}, "transport": "actor"},
+        "source": {"source": {"connected": True, "reason": ""}, "transport": "ray"},
     }
     | _SERVED,
     Health: {"status": "alive"},

@@ -312,6 +312,14 @@ def test_a_lost_source_is_published_once(world: World) -> None:
     assert world.published[-1].status["source"]["reason"] == "the mt5 node is gone"
 
 
+def test_another_way_to_the_bars_is_published(world: World) -> None:
+    forecaster = world.forecaster()
+    for transport in ("ray", "http", "http"):
+        forecaster.on_source({"connected": True, "reason": "", "transport": transport})
+        forecaster.step()
+        assert world.published[-1].status["transport"] == transport
+
+
 def test_versions_rise_and_a_reader_gets_what_it_missed(world: World) -> None:
     forecaster = world.forecaster()
     forecaster.step()

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.market_data import MarketData
+from actors.market_data import COOL_DOWN_SECONDS, MarketData
+from actors.rolling_reread import SLICE_BARS
 from market.bar_store import BarStore
 from market.bars import bars_from_columns, empty_bars
 from market.calendar import expected_opens
+from market.coverage import Coverage
 from market.errors import NodeDown, NotConnected, UnknownSymbol
 from market.timeframes import Timeframe
 
@@ -81,12 +83,13 @@ def market_data(
     options: dict[str, Any] = {"timeframes": ("H1",), "history_days": 10, "sources": [("ray", world)]} | given
     return MarketData(
         options["sources"],
-        BarStore(folder / "bars"),
+        BarStore(folder / "bars", now=lambda: world.now),
         symbols,
         options["timeframes"],
         options["history_days"],
         lambda: world.now,
         monotonic=lambda: world.seconds,
+        slice_bars=options.get("slice_bars", SLICE_BARS),
     )
 
 
@@ -187,7 +190,7 @@ def test_a_weekend_is_no_outage(tmp_path: Path) -> None:
         world.now = datetime(2022, 3, 18, 21, tzinfo=UTC) + timedelta(hours=hours)
         assert core.poll() == []
     assert core.status()["connected"] is True
-    assert world.asked == []
+    assert all(until is not None for _, _, until in world.asked), "nobody asks for new bars"
     world.now = datetime(2022, 3, 20, 22, 0, tzinfo=UTC)
     assert [table.num_rows for table in core.poll()] == [1, 1]
 
@@ -206,6 +209,59 @@ def test_the_second_source_takes_over_and_the_first_is_tried_again(tmp_path: Pat
     back = market_data(world, tmp_path, sources=[("ray", world), ("http", broken)])
     back.poll()
     assert back.status()["transport"] == "ray"
+
+
+def test_a_source_that_fails_within_a_backfill_is_taken_over_from_and_returned_to(tmp_path: Path) -> None:
+    """The third question of eight is the first source's last for now."""
+    pairs = ("EURUSD", "USDJPY", "GBPUSD", "AUDUSD")
+    first, second = World(offers=pairs), World(offers=pairs)
+    whole, seen = first.closed_bars, []
+
+    def failing(*given: Any) -> pa.Table:
+        seen.append(given[:2])
+        first.away = first.away or len(seen) == 3
+        return whole(*given)
+
+    first.closed_bars = failing  # type: ignore[method-assign]
+    sources = [("ray", first), ("http", second)]
+    core = market_data(first, tmp_path, symbols=pairs, timeframes=("H1", "M15"), sources=sources)
+    ways = []
+    report = core.backfill(lambda *_: ways.append(core.status()["transport"]))
+    assert ways == ["ray"] * 2 + ["http"] * 6
+    assert report["reason"] == ""
+    status = core.status()
+    assert (status["connected"], status["transport"], status["reason"]) == (True, "http", "")
+    since = MONDAY - timedelta(days=10)
+    for symbol in pairs:
+        assert stored(tmp_path, symbol) == expected(since, MONDAY)
+        assert stored(tmp_path, symbol, "M15") == expected(since, MONDAY, Timeframe.M15)
+    bars = BarStore(tmp_path / "bars").read()
+    assert report["added"] == bars.num_rows == 4 * (len(stored(tmp_path)) + len(stored(tmp_path, frame="M15")))
+    assert set(bars["revision"].to_pylist()) == {0}, "both say the same"
+    asked = len(seen)
+    first.away, second.now = False, MONDAY + timedelta(minutes=15)
+    first.now = second.now
+    first.seconds += COOL_DOWN_SECONDS / 2
+    assert len(core.poll()) == 4
+    assert (core.status()["transport"], len(seen)) == ("http", asked), "it is left alone for a while"
+    first.now = second.now = MONDAY + timedelta(minutes=30)
+    first.seconds += COOL_DOWN_SECONDS
+    assert len(core.poll()) == 8
+    assert core.status()["transport"] == "ray"
+    assert len(seen) > asked
+
+
+def test_the_sources_clock_is_kept_with_the_evidence(tmp_path: Path) -> None:
+    world = World()
+    said = {
+        "server": "Here",
+        "clock": "52 of 52 weekly opens follow eu.",
+        "clock_rule": "eu",
+        "server_utc_offset": 7200,
+    }
+    world.health = lambda: {"connected": True, "simulated": True} | said  # type: ignore[method-assign]
+    market_data(world, tmp_path).backfill(None)
+    assert Coverage.beside(tmp_path / "bars").clock == said
 
 
 def test_when_all_sources_fail_the_first_ones_reason_is_given(tmp_path: Path) -> None:

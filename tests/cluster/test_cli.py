@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import pyarrow.parquet as pq
 import pytest
 from typer.main import get_command
 
@@ -129,6 +132,63 @@ def test_bars_go_in_and_out(installed: Path, tmp_path: Path, capsys: pytest.Capt
     assert exported == [{"file": str(tmp_path / "out" / "EURUSD_H1.parquet"), "bars": 22}]
     assert run(app, ["bars", "import", exported[0]["file"], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["unchanged"] == 22
+
+
+NEW_YORK = ZoneInfo("America/New_York")
+BROKER_H1 = ("AUDUSD", "EURGBP", "GBPUSD", "USDCAD", "USDCHF", "USDJPY", "XAUUSD")
+
+
+def test_real_recordings_come_in_with_their_clocks_and_holes(
+    installed: Path, recorded_bars: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose clock each file has, and where it has no bars: the holidays, Friday's last hours, gold's daily break."""
+    assert run(app, ["bars", "import", str(recorded_bars), "--json"]) == 0
+    report = {f"{one['symbol']}_{one['timeframe']}": one for one in json.loads(capsys.readouterr().out)}
+    files = {path.stem: pq.read_metadata(path).num_rows for path in recorded_bars.glob("*.parquet")}
+    del files["EURUSD_M1_dirty_raw"]  # its name is not that of a series
+    assert {name: one["added"] for name, one in report.items()} == files
+    assert {name for name, one in report.items() if one["quarantined"]} == set()
+    broker = {name for name, one in report.items() if one["clock"]["rule"] == "new_york"}
+    assert broker == {f"{symbol}_H1" for symbol in BROKER_H1} | {"EURUSD_H4", "EURUSD_D1", "XAUUSD_D1"}
+    assert {one["clock"]["rule"] for name, one in report.items() if name not in broker} == {"utc"}
+    assert "slips on 2017-11-03 (+1 h)" in report["EURUSD_H1"]["clock"]["message"]
+
+    assert run(app, ["bars", "gaps", "--symbols", ",".join((*BROKER_H1, "EURUSD")), "--timeframe", "H1", "--json"]) == 0
+    holes = json.loads(capsys.readouterr().out)
+    assert {hole["kind"] for hole in holes} == {"unfetched"}, "a file is no answer of a source"
+    eurusd = [(hole["from"], hole["bars"]) for hole in holes if hole["symbol"] == "EURUSD"]
+    assert eurusd == [("2017-12-24T22:00:00Z", 24), ("2017-12-31T22:00:00Z", 24)]
+    begins = [(hole, datetime.fromisoformat(hole["from"]).astimezone(NEW_YORK)) for hole in holes]
+    odd: dict[tuple[str, int], set[str]] = {}
+    for hole, at in begins:
+        festive = at.strftime("%m-%d") in ("12-24", "12-25", "12-31", "01-01")
+        late_friday = at.weekday() == 4 and at.hour >= 15
+        if hole["symbol"] not in ("EURUSD", "XAUUSD") and not festive and not late_friday:
+            odd.setdefault((hole["from"], hole["bars"]), set()).add(hole["symbol"])
+    fx = set(BROKER_H1) - {"XAUUSD"}
+    assert odd == {
+        ("2014-05-01T01:00:00Z", 1): {"AUDUSD", "USDCHF", "USDJPY"},
+        ("2014-05-01T01:00:00Z", 2): {"EURGBP", "GBPUSD", "USDCAD"},
+        ("2015-01-15T19:00:00Z", 27): {"USDCHF"},  # the day the franc was let go
+        ("2015-06-03T22:00:00Z", 1): {"USDCHF"},
+        ("2016-10-13T13:00:00Z", 1): fx,
+    }
+    gold = [at for hole, at in begins if hole["symbol"] == "XAUUSD"]
+    assert sum(at.hour == 17 for at in gold) > 0.9 * len(gold), "its daily break"
+
+
+def test_an_import_says_which_clock_and_what_is_odd_about_it(
+    installed: Path, recorded_bars: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, ["bars", "import", str(recorded_bars), "--timeframe", "H1"]) == 0
+    said = capsys.readouterr().out
+    assert "new_york" in said
+    assert "EURUSD H1: 40 of 42 weekly opens follow utc." in said
+    assert "slips on 2017-11-03 (+1 h): this file's clock or theirs is wrong there." in said
+    dirty = str(recorded_bars / "EURUSD_M1_dirty_raw.parquet")
+    assert run(app, ["bars", "import", dirty, "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert (report["quarantined"], report["reasons"]) == (326, {"price_jump": 326})
 
 
 def test_the_schedule_shows_its_next_slots(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:

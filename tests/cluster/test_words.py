@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from cluster.attach import age_words
+from cluster.attach import age_words, source_words
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,26 @@ from cluster.attach import age_words
 )
 def test_ages_are_said_in_two_units(seconds: float | None, words: str) -> None:
     assert age_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        ({}, ""),
+        ({"api": {"error": "The HTTP API does not answer."}, "clock": {"error": "unreadable"}}, ""),
+        (
+            {"api": {"source": {"source": {"connected": True, "reason": ""}, "transport": "http"}}},
+            "source  http, connected",
+        ),
+        (
+            {"api": {"source": {"source": {"connected": False, "reason": "No terminal."}, "transport": "ray"}}},
+            "source  ray, not connected: No terminal.",
+        ),
+        (
+            {"clock": {"clock_rule": "new_york", "server": "Demo", "clock": "52 of 52 weekly opens follow new_york."}},
+            "clock   new_york on Demo: 52 of 52 weekly opens follow new_york.",
+        ),
+    ],
+)
+def test_status_says_by_which_way_and_in_whose_time_bars_come(report: dict[str, Any], words: str) -> None:
+    assert source_words(report) == words

@@ -144,9 +144,26 @@ def test_order_and_repetition_of_batches_do_not_matter(
     store = BarStore(tmp_path_factory.mktemp("store") / "bars")
     added = sum(store.append(pa.concat_tables([one(*key) for key in batch])).added.num_rows for batch in batches)
     assert added == len(KEYS)
-    found = [(row["symbol"], row["timeframe"], row["open_time"], row["revision"]) for row in store.read().to_pylist()]
-    step = {"H1": timedelta(hours=1), "M15": timedelta(minutes=15)}
-    assert found == sorted((s, f, T0 + h * step[f], 0) for s, f, h in KEYS)
+    once = BarStore(tmp_path_factory.mktemp("once") / "bars")
+    once.append(pa.concat_tables([one(*key) for key in KEYS]))
+    names = [name for name in BAR_SCHEMA.names if name != "received_at"]
+    assert store.read().select(names).equals(once.read().select(names))
+    assert set(store.read()["revision"].to_pylist()) == {0}
+    assert store.counts() == once.counts()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_one_batch_in_any_order_with_any_rows_twice(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    order = data.draw(st.permutations(KEYS + data.draw(st.lists(st.sampled_from(KEYS), max_size=12))))
+    store, once = (BarStore(tmp_path_factory.mktemp(name) / "bars") for name in ("store", "once"))
+    found = store.append(pa.concat_tables([one(*key) for key in order]))
+    once.append(pa.concat_tables([one(*key) for key in KEYS]))
+    assert (found.added.num_rows, found.revised.num_rows, found.unchanged) == (len(KEYS), 0, len(order) - len(KEYS))
+    names = [name for name in BAR_SCHEMA.names if name != "received_at"]
+    assert store.read().select(names).equals(once.read().select(names))
 
 
 def test_as_of_a_moment_equals_what_was_known_then(tmp_path: Path) -> None:

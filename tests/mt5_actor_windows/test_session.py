@@ -100,6 +100,7 @@ def test_health_says_who_answers(simulated: Make) -> None:
     health = session_over(simulated()).health()
     assert (health["connected"], health["simulated"], health["server"]) == (True, True, "Simulated-Demo")
     assert (health["server_utc_offset"], health["symbols"], health["reason"]) == (10800, ["EURUSD", "USDJPY"], "")
+    assert (health["clock_rule"], health["clock"]) == ("new_york", "new_york, as configured")
 
 
 def test_the_clock_is_learned_from_the_terminals_weeks(simulated: Make) -> None:
@@ -107,8 +108,9 @@ def test_the_clock_is_learned_from_the_terminals_weeks(simulated: Make) -> None:
     stand.clock.now = datetime(2022, 12, 1, 12, 30, tzinfo=UTC)
     mistaken = Mt5Session(lambda: stand.terminal, BrokerClock("new_york"), stand.clock, learn_clock=True)
     bars = mistaken.closed_bars("EURUSD", "H1", datetime(2022, 11, 30, tzinfo=UTC))
-    assert mistaken.clock.rule == "utc"
-    assert "not believed" in mistaken.health()["clock"]
+    health = mistaken.health()
+    assert mistaken.clock.rule == health["clock_rule"] == "utc"
+    assert "not believed" in health["clock"]
     assert bars["close_time"].to_pylist()[-1] == datetime(2022, 12, 1, 12, tzinfo=UTC)
 
 

@@ -136,7 +136,7 @@ class MadeMarket:
             skill={"H1": [card.to_dict() for card in skill_cards()]} if with_model else {},
             models={"H1": self.model().to_dict()} if with_model else {},
             bars={f"{code}/H1": rows[-240:] for code, rows in self.bars.items()},
-            status={"source": source, "transport": "actor", "started_at": self.started_at} | status,
+            status={"source": source, "transport": "ray", "started_at": self.started_at} | status,
         )
 
     def close_a_bar(self) -> BoardUpdate:

@@ -162,6 +162,7 @@ def test_a_champion_without_a_forecast_is_another_reason(make_desk: Any) -> None
 
 def test_ready_once_there_are_forecasts(desk: Any) -> None:
     assert desk.client.get("/readyz").json() == {"status": "ready"}
+    assert desk.get("/api/v1/status").json()["source"]["transport"] == "ray"
 
 
 def test_another_method_is_a_problem(desk: Any) -> None:
