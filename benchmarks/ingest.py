@@ -42,11 +42,7 @@ from mt5_actor_windows.data_api import create_app
 from mt5_actor_windows.listening import serve_in_thread
 
 YEAR_OF_M1 = 52 * 5 * 1440
-<<<<<<< HEAD
-=======
-KEY = "benchmark"
 BINARY_ROUNDS = 5  # turns of Arrow and the file for one of JSON
->>>>>>> wt-data
 START = datetime(2025, 1, 6, tzinfo=UTC)
 
 
@@ -116,13 +112,8 @@ def transports(rows: int, rounds: int, folder: Path, seed: int) -> dict[str, flo
     Arrow takes than the same bytes from a file."""
     bars = made_bars("EURUSD", Timeframe.M1, 0, rows, seed)
     until = START + rows * Timeframe.M1.delta
-<<<<<<< HEAD
     key, _ = issue(folder, "benchmark")
     served = serve_in_thread(create_app(HeldBars(bars), Admission(KeyRing(folder), per_minute=10**6)), "127.0.0.1", 0)
-    file_server, file_url = served_file(bars, folder)
-=======
-    served = serve_in_thread(HeldBars(bars), KEY, "127.0.0.1", 0)
->>>>>>> wt-data
     address = f"http://127.0.0.1:{served.port}"
     source, client = HttpBarSource(address, key), httpx.Client(headers={"X-API-Key": key}, timeout=600, trust_env=False)
 
