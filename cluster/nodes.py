@@ -104,6 +104,8 @@ def check_ports(settings: Settings) -> None:
     """PortInUse for the first of our ports that somebody listens on, or two settings with one port. Before anything starts."""
     taken: dict[int, str] = {}
     for name, flag in PORT_FLAGS.items():
+        if name == "data_api_port" and not settings.plays_terminal:
+            continue  # on the terminal's host, which may be this machine
         port = getattr(settings, name)
         if port in taken:
             raise PortInUse(

@@ -215,7 +215,7 @@ def make_settings(profile: str = "local", **given: Any) -> Settings:
     from_environment = {k for k in Settings.model_fields if f"LSTMC_{k.upper()}" in os.environ}
     layered = {k: v for k, v in layered.items() if k not in from_environment}
     layered |= {k: v for k, v in given.items() if v is not None}
-    if layered.get("market") in LIVE and given.get("speed") is None:
+    if (layered.get("market") or os.environ.get("LSTMC_MARKET")) in LIVE and given.get("speed") is None:
         layered.pop("speed", None)  # a profile's speed is meant for its simulated market
     return _build(layered | {"profile": profile})
 

@@ -79,6 +79,7 @@ def test_without_an_installation(home: Path, command: list[str], capsys: pytest.
         (["train", "--preset", "huge"], 2, "Unknown preset"),
         (["train", "--symbols", "EURUSD,ABCDEF"], 2, "Unknown symbol"),
         (["up", "--market", "moon"], 2, "Unknown market"),
+        (["up", "--market", "mt5"], 2, "--head-host ADDR"),
         (["up", "--market", "recorded"], 2, "bars_dir"),
         (["up", "--market", "recorded", "--bars", "/no/such/folder"], 2, "/no/such/folder"),
         (["up", "--speed", "0"], 2, "speed"),
@@ -225,3 +226,8 @@ def test_windows_lines_of_an_installation_are_ready_to_paste(
     shown = capsys.readouterr()
     assert "HEAD:" not in shown.out
     assert "--host" in shown.err
+    save_settings(make_settings(home=installed, market="mt5", head_host="10.8.0.7"))
+    assert run(app, ["node", "windows"]) == 0
+    shown = capsys.readouterr()
+    assert "-Head 10.8.0.7:6379" in shown.out
+    assert "is taken to be" not in shown.err

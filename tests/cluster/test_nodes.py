@@ -41,6 +41,20 @@ def test_a_taken_port_is_named_with_its_owner_and_the_flag(settings: Settings, n
     assert caught.value.exit_code == 3
 
 
+def test_the_data_apis_port_is_not_ours_where_the_terminal_is_elsewhere(settings: Settings) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", settings.data_api_port))
+        listener.listen()
+        nodes.check_ports(settings.model_copy(update={"market": "mt5", "speed": 1.0}))
+
+
+def test_the_head_is_where_other_machines_reach_it(settings: Settings) -> None:
+    moved = settings.model_copy(update={"head_host": "10.8.0.1"})
+    assert "--node-ip-address=10.8.0.1" in nodes.head_command(moved, 2, {})
+    assert "--dashboard-host=127.0.0.1" in nodes.head_command(moved, 2, {})
+    assert nodes.gcs_address(moved) == f"10.8.0.1:{settings.head_port}"
+
+
 def test_two_settings_with_one_port_are_refused(settings: Settings) -> None:
     with pytest.raises(PortInUse, match="both the HTTP API and the MT5 data API"):
         nodes.check_ports(settings.model_copy(update={"data_api_port": settings.port}))

@@ -28,6 +28,27 @@ def test_flags_beat_the_environment_and_that_beats_the_file(monkeypatch: pytest.
     assert (settings.port, settings.dashboard_port, settings.data_api_port) == (9003, 9002, 8001)
 
 
+def test_a_live_market_runs_at_speed_one_whatever_the_profile_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (make_settings().speed, make_settings(market="mt5").speed) == (60, 1)
+    assert make_settings(market="http", data_api_url="http://10.8.0.2:8001").speed == 1
+    monkeypatch.setenv("LSTMC_MARKET", "mt5")
+    assert make_settings().speed == 1
+    monkeypatch.setenv("LSTMC_SPEED", "60")
+    with pytest.raises(ConfigError, match="speed 1"):
+        make_settings()
+
+
+def test_only_played_markets_have_their_terminals_node_on_this_machine() -> None:
+    given = {
+        "simulated": {},
+        "recorded": {"bars_dir": "."},
+        "mt5": {},
+        "http": {"data_api_url": "http://10.8.0.2:8001"},
+    }
+    here = {market: make_settings(market=market, **more).plays_terminal for market, more in given.items()}  # type: ignore[arg-type]
+    assert here == {"simulated": True, "recorded": True, "mt5": False, "http": False}
+
+
 @pytest.mark.parametrize(
     ("given", "kind", "words"),
     [

@@ -34,7 +34,7 @@ from tests.windows.wine_lab import ROOT, WineLab
 
 PACKAGE = Path(__file__).with_name("simulated_package")
 SYMBOLS = ("EURUSD", "USDJPY")
-DEADLINE_SECONDS = 10
+DEADLINE_SECONDS = 6
 CONTENT = ["symbol", "timeframe", "open_time", "open", "high", "low", "close", "tick_volume", "spread_points"]
 
 
