@@ -266,13 +266,14 @@ class MarketData:
         self._problems.pop(alarm, None)
         try:
             answers = self._answers(key, start, end, question, aside=True)
-        except ClockDisagrees as error:  # refused; it would be next time, too
+        except ClockDisagrees as error:
             self._problems[alarm] = str(error)
-            answers = []
+            return self._old_bars.done(key, start)  # it would be refused the next time, too
         except MarketUnavailable:
             return
-        self._old_bars.done(key, start)
-        self._take_in(answers)
+        if answers:
+            self._take_in(answers)
+            self._old_bars.done(key, start)
 
     def _ask(self, question: Callable[[BarSource], T], *, aside: bool = False) -> T:
         """The first answer, sources that failed lately coming last. Raises the first source's MarketUnavailable.

@@ -6,7 +6,7 @@ Decides which slice is next; does not ask sources and does not store bars. How f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from actors.answers import moment_of
 from market.calendar import expected_opens
@@ -49,5 +49,6 @@ class RollingReread:
         return moment_of(opens[-self._bars]), end
 
     def done(self, key: Key, start: datetime) -> None:
-        """The slice down to `start` was answered for."""
-        self._coverage.note_reread(key, start.astimezone(UTC))
+        """The slice down to `start` is dealt with: the walk goes on before it, after a restart too."""
+        self._coverage.note_reread(key, start)
+        self._coverage.save()

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ RULES = ("new_york", "new_york", "eu", "utc", "utc+2", "utc+3")
 ON_DISK = 50  # one seed in so many goes through the real table
 DAYS = {Timeframe.H1: (3, 7), Timeframe.M30: (2, 4), Timeframe.M15: (2, 4)}  # of history
 LATE_BAR_HOURS = 12
+PROGRESS_EVERY = 100  # seeds
 LONG = 0.25  # share of seeds with more history than a start asks for again
 LONG_DAYS = {Timeframe.H1: (19, 26), Timeframe.M30: (10, 15), Timeframe.M15: (6, 9)}
 KINDS = {CLOSED: "closed", NO_TICK: "no_tick", MISSING: "missing"}
@@ -283,9 +284,9 @@ def run_seed(seed: int) -> tuple[int, list[str], int]:
 
 
 def run_seeds(
-    seeds: Sequence[int], workers: int, on_done: Callable[[int], None] | None = None
+    seeds: Sequence[int], workers: int, on_done: Callable[[int, Collection[int]], None] | None = None
 ) -> tuple[dict[int, list[str]], int]:
-    """(seed -> problems, of those that have any; old revisions in all)."""
+    """(seed -> problems, of those that have any; old revisions in all). `on_done`: told how many are done and which failed."""
     failed: dict[int, list[str]] = {}
     old_revisions = 0
     with multiprocessing.get_context("forkserver").Pool(workers, initializer=_one_thread) as pool:
@@ -294,7 +295,7 @@ def run_seeds(
             if wrong:
                 failed[seed] = wrong
             if on_done is not None:
-                on_done(done)
+                on_done(done, failed)
     return failed, old_revisions
 
 
@@ -312,9 +313,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     begin = time.perf_counter()
 
-    def show(done: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done}/{options.seeds}", end="", file=sys.stderr, flush=True)
+    def show(done: int, failed: Collection[int]) -> None:
+        if done % PROGRESS_EVERY == 0:
+            print(f"{done}/{options.seeds} seeds, failed: {sorted(failed)}", file=sys.stderr, flush=True)
 
     seeds = range(options.first, options.first + options.seeds)
     failed, old_revisions = run_seeds(seeds, options.workers, show)
