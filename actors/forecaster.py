@@ -230,8 +230,13 @@ class Forecaster:
             model_id=serving.version.id,
             data_version=self._data_version(),
             made_at=self._wall(),
-            market=self._settings.market,
+            market=self._market(),
         )
+
+    def _market(self) -> str:
+        """Over HTTP what the host at the other end says it is: a simulated market is called so in every forecast."""
+        told = self._source.get("market") if self._settings.market == "http" else None
+        return str(told or self._settings.market)
 
     def _skill(self, version: ModelVersion, bars: int, symbol: str | None) -> tuple[SkillCard, ...]:
         """The champion's cards of one horizon, with live coverage on the card of the return quantiles."""

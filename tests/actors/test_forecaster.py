@@ -312,6 +312,18 @@ def test_a_lost_source_is_published_once(world: World) -> None:
     assert world.published[-1].status["source"]["reason"] == "the mt5 node is gone"
 
 
+def test_over_http_a_forecast_names_the_market_behind_it(world: World) -> None:
+    world.settings = make_settings(
+        home=world.settings.home, market="http", data_api_url="http://10.8.0.2:8001", symbols="EURUSD"
+    )
+    forecaster = world.forecaster()
+    forecaster.on_source(
+        {"connected": True, "reason": "", "transport": "http", "market": "simulated", "simulated": True}
+    )
+    forecaster.step()
+    assert forecaster.snapshot().forecasts["EURUSD/H1"]["market"] == "simulated"
+
+
 def test_another_way_to_the_bars_is_published(world: World) -> None:
     forecaster = world.forecaster()
     for transport in ("ray", "http", "http"):
