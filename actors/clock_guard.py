@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from actors.answers import answer_of, moment_of, opens_of
 from market.bars import BarSource
-from market.clock_watch import TickWatch, contradicts, slipped_hours, slipped_weeks
+from market.clock_watch import TickWatch, confirmed, contradicts, slipped_hours, slipped_weeks
 from market.coverage import Key
 from market.errors import ClockDisagrees
 
@@ -34,8 +34,8 @@ class ClockGuard:
         self.problem = ""
 
     def check_bars(self, key: Key, bars: pa.Table, stored: pa.Table, source: BarSource, *, live: bool) -> None:
-        """Refuse bars that we hold at another hour; of a live terminal also those whose weeks are not the trading week, and
-        those of which not one is as we hold it. Simulated and recorded markets may be replaced, and have our own clock."""
+        """Refuse bars that we hold at another hour; of a live terminal also those whose weeks are not the trading week. Where not
+        one is as we hold it, its newest bars must be. Simulated and recorded markets may be replaced, and have our own clock."""
         name = "/".join(key)
         hours = slipped_weeks(bars) if live else None
         if hours is not None:
@@ -43,7 +43,7 @@ class ClockGuard:
         hours = slipped_hours(stored, bars)
         if hours is not None:
             raise self._alarm(f"{name} comes {hours:+d} h from where the stored bars have it")
-        if live and contradicts(stored, bars):  # the newest may all be revised; those before are not
+        if live and bars.num_rows and stored.num_rows and not confirmed(stored, bars):
             self._check_newest(key, stored, source)
 
     def check_old_bars(
@@ -54,13 +54,18 @@ class ClockGuard:
         hours = slipped_hours(held, bars)
         if hours is not None:
             raise self._alarm(f"Old bars of {'/'.join(key)} come {hours:+d} h from where the stored ones have them")
-        if live and contradicts(held, bars):
+        if live and bars.num_rows and not confirmed(held, bars):
             self._check_newest(key, newest, source)
 
     def _check_newest(self, key: Key, stored: pa.Table, source: BarSource) -> None:
-        since = moment_of(opens_of(stored)[-NEWEST_BARS:][0])
-        if contradicts(stored, answer_of(source, key, since, None)):
-            raise self._alarm(f"Not one of the newest bars of {'/'.join(key)} is what the store holds")
+        """Bars that nothing confirms may be revised, or new, or another clock's or account's: a longer answer tells."""
+        name, since = "/".join(key), moment_of(opens_of(stored)[-NEWEST_BARS:][0])
+        again = answer_of(source, key, since, None)
+        hours = slipped_hours(stored, again)
+        if hours is not None:
+            raise self._alarm(f"{name} comes {hours:+d} h from where the stored bars have it")
+        if contradicts(stored, again):
+            raise self._alarm(f"Not one of the newest bars of {name} is what the store holds")
 
     def _alarm(self, what: str) -> ClockDisagrees:
         error = ClockDisagrees(

@@ -379,18 +379,22 @@ class MarketData:
                     self._store.quarantine(bad)
                 appended = self._store.append(pa.concat_tables([good for good, _ in judged]))
             self._remember(appended)
-        for answer in answers:
-            self._note(answer, appended.added)
+        grew = [self._grew(answer, appended.added) for answer in answers]  # before any of them counts
+        for answer, more in zip(answers, grew, strict=True):
+            self._note(answer, more)
         self._coverage.save()
         return [rows for key in self._keys if (rows := _of(appended.added, key)).num_rows]
 
-    def _note(self, answer: Answer, added: pa.Table) -> None:
+    def _grew(self, answer: Answer, added: pa.Table) -> bool:
+        """Whether bars were added that an earlier answer lacked: that one was incomplete."""
+        return bool((self._coverage.times(answer.key, opens_of(_of(added, answer.key))) > 0).any())
+
+    def _note(self, answer: Answer, grew: bool) -> None:
         """Keep the answer as evidence. One that lacks bars we hold is incomplete, and so evidence of nothing."""
         key, (start, end) = answer.key, answer.span()
         held, given = self._opens_between(key, start, end), opens_of(answer.bars)
         if are_among(held, given).all():
-            new = opens_of(_of(added, key))
-            self._coverage.answered(key, start, end, answer.at, grew=bool((self._coverage.times(key, new) > 0).any()))
+            self._coverage.answered(key, start, end, answer.at, grew=grew)
         holes = self._holes(key, answer.at, SETTLED)
         self._unsettled.pop(key, None)
         if holes:

@@ -65,6 +65,11 @@ def slipped_hours(stored: pa.Table, answer: pa.Table) -> int | None:
     return max(found)[2] if found else None
 
 
+def confirmed(stored: pa.Table, answer: pa.Table) -> bool:
+    """Some bar of the answer is as it is held, to the last digit."""
+    return _equal(_seconds(stored), _prices(stored), _seconds(answer), _prices(answer)) > 0
+
+
 def contradicts(stored: pa.Table, answer: pa.Table) -> bool:
     """Two or more bars come again, and not one of them as it is held: another clock, or another account."""
     held, given = _seconds(stored), _seconds(answer)
@@ -97,6 +102,8 @@ def slipped_weeks(answer: pa.Table) -> int | None:
 
 def _equal(held: np.ndarray, ours: np.ndarray, given: np.ndarray, theirs: np.ndarray) -> int:
     """How many given bars are, at their time, exactly what is held."""
+    if len(held) == 0:
+        return 0
     place = np.minimum(np.searchsorted(held, given), len(held) - 1)
     same = (held[place] == given) & (ours[:, place] == theirs).all(axis=0)
     return int(same.sum())

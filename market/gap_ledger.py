@@ -14,11 +14,12 @@ import numpy as np
 from market.bar_store import BarStore
 from market.calendar import Gap, are_among, expected_opens, gaps
 from market.coverage import SETTLED, Coverage, Key
-from market.market_clock import NEW_YORK
+from market.market_clock import NEW_YORK, OPEN_WEEK, week_open
 from market.timeframes import Timeframe
 
 KINDS = ("closed", "no_tick", "missing", "unfetched")
 MIN_CLOSED = np.timedelta64(4 * 3600, "s")  # a shorter silence is no holiday
+MIN_AT_WEEKEND = np.timedelta64(3600, "s")
 MIN_PANEL = 2  # symbols that must all have been silent, for a holiday to be believed
 # Christmas and New Year, New York: from early afternoon of the eve until London is back on the day after.
 _HOLIDAYS = ((12, 24), (12, 31))
@@ -69,15 +70,25 @@ def classifier(
 
 
 def _long(closed: np.ndarray, absent: np.ndarray, seconds: int) -> np.ndarray:
-    """`closed` without runs of less than MIN_CLOSED: that two symbols had no tick in the same minute is chance. [n] bool"""
+    """`closed` without runs of less than MIN_CLOSED: that two symbols had no tick in the same minute is chance. [n] bool
+
+    What a weekend leaves of a holiday is shorter: beside one MIN_AT_WEEKEND are enough.
+    """
     rows = np.flatnonzero(closed)
     if len(rows) == 0:
         return closed
     step, found = np.timedelta64(seconds, "s"), closed.copy()
     for run in np.split(rows, np.flatnonzero(np.diff(absent[rows]) > step) + 1):
-        if absent[run[-1]] + step - absent[run[0]] < MIN_CLOSED:
+        start, end = absent[run[0]], absent[run[-1]] + step
+        if end - start < (MIN_AT_WEEKEND if _at_weekend(_moment(start), _moment(end), seconds) else MIN_CLOSED):
             found[run] = False
     return found
+
+
+def _at_weekend(start: datetime, end: datetime, seconds: int) -> bool:
+    """Whether the first or the last bar of a trading week lies in [start, end). A longer bar may begin before its week."""
+    opened = week_open(start + timedelta(seconds=seconds) / 2)
+    return start <= opened or end >= opened + OPEN_WEEK
 
 
 def ledger(

@@ -36,6 +36,22 @@ def test_a_terminal_that_answers_half_at_first_is_asked_until_it_is_stable(tmp_p
     assert kinds(tmp_path, MONDAY - timedelta(minutes=30)) == {}
 
 
+def test_two_questions_of_one_start_do_not_take_each_other_back(tmp_path: Path) -> None:
+    """A bar that is new to both answers makes neither of them late: the hole beside it stays settled."""
+    world = World()
+    whole = world.closed_bars
+    hole = pa.scalar(MONDAY.replace(hour=10, minute=0), pa.timestamp("us", "UTC"))
+    world.closed_bars = lambda *given: (bars := whole(*given)).filter(pa.compute.not_equal(bars["open_time"], hole))  # type: ignore[method-assign]
+    core = market_data(world, tmp_path, symbols=("EURUSD",))
+    for _ in range(3):
+        core.backfill(None)
+        world.now += timedelta(minutes=2)
+    assert kinds(tmp_path, MONDAY - timedelta(hours=1)) == {"missing": 1}
+    world.now = MONDAY.replace(hour=13, minute=2)
+    core.backfill(None)
+    assert kinds(tmp_path, MONDAY - timedelta(hours=1)) == {"missing": 1}
+
+
 def test_none_is_an_outage_and_no_evidence(tmp_path: Path) -> None:
     world = World()
     core = market_data(world, tmp_path, symbols=("EURUSD",))

@@ -65,6 +65,30 @@ def test_one_silent_hour_on_christmas_eve_is_chance() -> None:
     assert classifier(KEY, answered(2, "EURUSD", "USDJPY"), panel)(eve).tolist() == ["missing"]
 
 
+@pytest.mark.parametrize(
+    ("first", "hours", "kind"),
+    [
+        ("2023-01-01T22", 2, "closed"),  # New Year on a Sunday: its last hours open the week
+        ("2022-12-23T20", 2, "missing"),  # no holiday yet
+        ("2021-12-24T19", 3, "closed"),  # Christmas Eve on a Friday: its first hours end the week
+        ("2021-12-24T18", 2, "missing"),  # and trade went on after
+        ("2023-01-02T00", 2, "missing"),
+    ],
+)
+def test_what_a_weekend_leaves_of_a_holiday_is_closed_though_short(first: str, hours: int, kind: str) -> None:
+    since = np.datetime64(first, "s")
+    absent = since + np.arange(hours) * np.timedelta64(3600, "s")
+    moment = since.astype(datetime).replace(tzinfo=UTC)
+    opens = expected_opens(Timeframe.H1, moment - timedelta(days=9), moment + timedelta(days=9))
+    panel = {symbol: opens[~np.isin(opens, absent)] for symbol in ("EURUSD", "USDJPY")}
+    coverage = Coverage()
+    for symbol in panel:
+        for n in range(2):
+            at = moment + timedelta(days=20, hours=n)
+            coverage.answered((symbol, "H1"), moment - timedelta(days=9), moment + timedelta(days=9), at, grew=False)
+    assert set(classifier(KEY, coverage, panel)(absent)) == {kind}
+
+
 def test_the_spans_of_holidays() -> None:
     moments = np.array(
         ["2024-12-24T17:59", "2024-12-24T18:00", "2024-12-26T07:59", "2024-12-26T08:00", "2025-01-01T12:00"],
