@@ -49,7 +49,7 @@ def ray_command(head: str, address: str, temp_dir: str | None = TEMP_DIR, port_s
         sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={head}", f"--node-ip-address={address}",
         "--num-cpus=0", "--num-gpus=0", '--resources={"mt5": 1}', f"--labels=role=mt5,os={system}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", *(f"--{name}={port + port_shift}" for name, port in ports.items()),
-        *([f"--temp-dir={temp_dir}"] if temp_dir else []), "--block", "--log-style=record", "--log-color=false",
+        *([f"--temp-dir={temp_dir}"] if temp_dir else []), "--include-log-monitor=false", "--block", "--log-style=record", "--log-color=false",
     ]  # fmt: skip
 
 
