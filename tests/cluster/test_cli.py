@@ -25,14 +25,17 @@ SURFACE = {
     "bars import", "bars backfill", "bars gaps", "bars export",
     "models list", "models show", "models promote", "models rollback",
     "key issue", "key accept", "key revoke", "key list", "key certificate",
-    "token issue", "schedule show", "schedule run", "node head", "node worker", "node windows",
+    "token issue", "token revoke", "token list-revoked", "token keys list", "token keys rotate", "token keys retire",
+    "schedule show", "schedule run", "node head", "node worker", "node windows",
 }  # fmt: skip
 
 
-def commands() -> Iterator[tuple[str, Any]]:
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        inner = getattr(command, "commands", None)
-        yield from ((f"{name} {sub}", c) for sub, c in inner.items()) if inner else [(name, command)]
+def commands(group: Any = None, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in (group or get_command(app)).commands.items():
+        if getattr(command, "commands", None):
+            yield from commands(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
 
 
 def test_the_surface_is_stable() -> None:
