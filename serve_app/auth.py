@@ -23,7 +23,7 @@ import structlog
 from configs.settings import Settings
 from market.errors import ConfigError
 from serve_app import token_keys
-from serve_app.problems import forbidden, unauthorized, unavailable
+from serve_app.problems import Problem, forbidden, unauthorized, unavailable
 from serve_app.revocations import read_revocations, revocations_path
 from serve_app.secret_files import stamp
 
@@ -249,8 +249,7 @@ class TokenVerifier:
         """Whether the token that was good a while ago still is."""
         try:
             self.from_header(authorization)
-        except Exception as problem:
-            _log.info("a listener's token is good no more", reason=str(problem))
+        except Problem:
             return False
         return True
 
