@@ -120,6 +120,40 @@ def test_a_token_is_data_on_stdout(installed: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.strip().count(".") == 2
 
 
+def test_a_token_is_revoked_by_its_id(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*command: str) -> Any:
+        assert run(app, ["token", *command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    issued = said("issue", "--days", "2", "--scopes", "read,admin")
+    assert set(issued) == {"token", "subject", "days", "jti", "exp", "expires_at"}
+    assert said("list-revoked") == []
+    entry = said("revoke", issued["jti"], "--until", issued["expires_at"])
+    assert (entry["jti"], entry["until"]) == (issued["jti"], issued["expires_at"])
+    assert said("list-revoked") == [entry]
+    assert run(app, ["token", "revoke", issued["token"]]) == 2
+    assert "no token id" in capsys.readouterr().err
+    assert run(app, ["token", "revoke", issued["jti"], "--until", "soon"]) == 2
+    assert "--until 'soon' is not a time" in capsys.readouterr().err
+
+
+def test_signing_keys_are_rotated_and_retired(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*command: str) -> Any:
+        assert run(app, ["token", "keys", *command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert said("list") == []
+    first, second = (said("rotate")["kid"] for _ in range(2))
+    assert [(key["kid"], key["active"]) for key in said("list")] == [(second, True), (first, False)]
+    assert said("retire", first) == {"kid": first, "retired": True}
+    assert [key["kid"] for key in said("list")] == [second]
+    assert run(app, ["token", "keys", "retire", second]) == 2
+    assert "lstmc token keys rotate" in capsys.readouterr().err
+    assert run(app, ["token", "keys", "retire", "x"]) == 2
+    assert run(app, ["token", "keys", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(second)
+
+
 def test_bars_go_in_and_out(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hours = [f"2024-03-04 {h:02d}:00:00,1.1,1.102,1.099,1.101,{h + 1}" for h in range(24) if h not in (7, 8)]
     source = tmp_path / "EURUSD_H1.csv"
