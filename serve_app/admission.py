@@ -81,8 +81,8 @@ class Admission:
 
     def admit(self, request: Request, scope: str) -> Visit:
         """Problem 401, 403 or 429; 503 while no token can be checked."""
-        sent = request.headers.getlist("authorization")
-        authorization = sent[0] if sent else None
+        sent = [value for name, value in request.scope["headers"] if name == b"authorization"]
+        authorization = sent[0].decode("latin-1") if sent else None
         caller = self.verifier.recall(authorization) if len(sent) == 1 else None
         if caller is None:
             caller = self._examine(request, authorization, len(sent))
