@@ -132,6 +132,10 @@ def _prepare(given: dict[str, Any], profile: str, progress: Progress) -> Setting
     settings = make_settings(profile, **given)
     _check_reachable(settings)
     ensure_secrets(settings)
+    if settings.profile == "production":
+        from serve_app.token_keys import ensure_signing_key
+
+        ensure_signing_key(settings.home_path)
     contents = None
     if settings.market == "recorded":
         from market.bar_files import folder_contents

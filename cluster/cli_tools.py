@@ -1,4 +1,4 @@
-"""`lstmc token`, `lstmc schedule`, `lstmc node`: small commands around the running cluster."""
+"""`lstmc schedule`, `lstmc node`: small commands around the running cluster."""
 
 from __future__ import annotations
 
@@ -9,33 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.console import Json, comma_list, example, new_app, note, rows, settings, show
+from cluster.console import Json, example, new_app, note, rows, settings, show
 
 if TYPE_CHECKING:
     from actors.retrain_scheduler import DueRun
     from configs.settings import Settings
 
-token_app, schedule_app, node_app = new_app(), new_app(), new_app()
+schedule_app, node_app = new_app(), new_app()
 LOOP_SECONDS = 30.0
-
-
-@token_app.callback()
-def _token() -> None:
-    """Tokens for the HTTP API."""
-
-
-@token_app.command(epilog=example("lstmc token issue --subject desk-7 --days 7 --json"))
-def issue(
-    subject: Annotated[str, typer.Option(help="Who it is for; rate limits count per subject.")] = "trader",
-    days: Annotated[float, typer.Option(help="Days it is valid.")] = 30,
-    scopes: Annotated[str | None, typer.Option(help="For example read,signals.")] = None,
-    as_json: Json = False,
-) -> None:
-    """A signed token for the HTTP API, on stdout."""
-    from serve_app.auth import SCOPES, issue_token
-
-    token = issue_token(settings(), subject, days=days, scopes=comma_list(scopes) or SCOPES)
-    show({"token": token, "subject": subject, "days": days}, as_json, lambda _: token)
 
 
 @schedule_app.command("show", epilog=example("lstmc schedule show"))

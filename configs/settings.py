@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,8 +68,10 @@ class Settings(BaseSettings):
     head_port: Port = 6379
     head_host: str = "127.0.0.1"  # the head's address as other machines reach it; loopback: no other machine joins
     client_host: str = "127.0.0.1"
-    cors_origins: Names = ()
-    requests_per_minute: Annotated[int, Field(ge=1)] = 60
+    cors_origins: Names = ()  # pages elsewhere that may read the API, as https://desk.example
+    trusted_proxies: Names = ()  # addresses or networks whose X-Forwarded-For is believed, as 127.0.0.1 for nginx
+    requests_per_minute: Annotated[int, Field(ge=1)] = 60  # of each subject
+    requests_per_minute_per_address: Annotated[int, Field(ge=1)] = 600  # without a good token; IPv6: of each /64
 
     train_on_start: bool = True
     train_preset: Literal["quick", "full", "m15"] = "quick"
@@ -90,7 +93,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _cors_origins(cls, value: Any) -> Any:
-        return tuple(_parts(value))
+        return tuple(_origin(part) for part in _parts(value))
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _trusted_proxies(cls, value: Any) -> Any:
+        return tuple(_proxy(part) for part in _parts(value))
 
     @field_validator("data_api_ca")
     @classmethod
@@ -200,6 +208,25 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     raise ValueError("must be a list, or text with commas")
+
+
+def _origin(value: Any) -> str:
+    """One origin as browsers write it, lower case, no path; no wildcard, since this list is what is allowed."""
+    found = str(value).rstrip("/").lower()
+    if not re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?", found):
+        raise ValueError(f"{value!r} is no origin, such as https://desk.example or http://127.0.0.1:3000")
+    return found
+
+
+def _proxy(value: Any) -> str:
+    """One address or network. Not every address: then anybody could say where a request comes from."""
+    try:
+        network = ip_network(str(value), strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is no IP address or network, such as 127.0.0.1 or 10.8.0.0/24") from None
+    if network.prefixlen == 0:
+        raise ValueError(f"{value!r} trusts everybody; name the proxy's own address")
+    return str(network)
 
 
 def _short_hash(text: str) -> str:

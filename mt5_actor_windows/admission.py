@@ -92,6 +92,8 @@ def network_of(address: str) -> str:
         found = ipaddress.ip_address(address.split("%")[0])
     except ValueError:
         return address
+    if found.version == 6 and found.ipv4_mapped:  # how a socket for both kinds shows IPv4: all of it is in one /64
+        found = found.ipv4_mapped
     return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)
 
 

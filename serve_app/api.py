@@ -14,26 +14,29 @@ from typing import Annotated, Any, Protocol
 
 import orjson
 from fastapi import Depends, FastAPI, Query, Request, Response, Security
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from configs.settings import Settings
 from market.forecasts import iso_utc, jsonable
 from serve_app import problems
-from serve_app.auth import Caller, TokenVerifier
+from serve_app.admission import Admission, FailureBuckets, Visit
+from serve_app.auth import Caller, TokenVerifier, Trust
 from serve_app.board import BAR_COLUMNS, Answer, Board, etag_of, key_of
+from serve_app.client_address import ClientAddress
+from serve_app.cross_origin import NamedOrigins
 from serve_app.headers import Envelope
 from serve_app.page import add_page
 from serve_app.problems import unavailable
 from serve_app.question import Question
-from serve_app.rate_limit import Budget, RateLimiter
+from serve_app.rate_limit import RateLimiter
 from serve_app.responses import (
     BarsBody,
     ForecastBody,
     ForecastsBody,
     Health,
     HistoryBody,
+    KeySetBody,
     ModelBody,
     SignalsBody,
     SkillBody,
@@ -61,14 +64,6 @@ class Lookups:
     history: Callable[[str, str, int], Awaitable[list[dict[str, Any]]]]
 
 
-@dataclass(frozen=True)
-class Visit:
-    """A request that may be answered: who asks, and what is left of the minute."""
-
-    caller: Caller
-    budget: Budget
-
-
 def make_api(
     settings: Settings,
     board: Board,
@@ -79,13 +74,15 @@ def make_api(
     verifier: TokenVerifier | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> FastAPI:
-    """The whole HTTP side as one FastAPI app. ConfigError when the token secret is missing."""
-    verifier = verifier or TokenVerifier(settings.secret("jwt_secret").get_secret_value())
+    """The whole HTTP side as one FastAPI app. ConfigError when there is nothing to check tokens with."""
+    verifier = verifier or TokenVerifier(Trust(settings))
+    failures = FailureBuckets(settings.requests_per_minute_per_address)
+    admission = Admission(verifier, limiter, ClientAddress(settings.trusted_proxies), failures)
     question = Question(settings, board)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ticking = asyncio.create_task(_tick_forever(board))
+        ticking = asyncio.create_task(_tick_forever(board, verifier))
         yield
         ticking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -102,45 +99,36 @@ def make_api(
     )
     problems.install(app)
     _add_health(app, board)
-    _add_forecasts(app, question, guard(verifier, limiter, "read"))
-    _add_signals(app, question, guard(verifier, limiter, "signals"))
-    _add_background(app, question, guard(verifier, limiter, "read"), lookups)
-    _add_status(app, question, clock, guard(verifier, limiter, "read"))
-    _add_stream(app, board, guard(verifier, limiter, "read"), heartbeat_seconds)
+    _add_forecasts(app, question, guard(admission, "read"))
+    _add_signals(app, question, guard(admission, "signals"))
+    _add_background(app, question, guard(admission, "read"), lookups)
+    _add_status(app, question, clock, guard(admission, "read"))
+    _add_stream(app, board, verifier, guard(admission, "read"), heartbeat_seconds)
+    _add_key_set(app, verifier)
     add_page(app, settings.market)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET"],
-            allow_headers=["Authorization", "If-None-Match", "Last-Event-ID", "X-Request-Id"],
-            expose_headers=[
-                "ETag",
-                "Retry-After",
-                "RateLimit-Limit",
-                "RateLimit-Remaining",
-                "RateLimit-Reset",
-                "X-Request-Id",
-            ],
-        )
+        app.add_middleware(NamedOrigins, origins=settings.cors_origins)
     app.add_middleware(Envelope)
     return app
 
 
-async def _tick_forever(board: Board) -> None:
+async def _tick_forever(board: Board, verifier: TokenVerifier) -> None:
+    generation = verifier.generation
     while True:
         board.tick()
+        verifier.look()
+        if verifier.generation != generation:  # a listener asks for nothing, so its token is looked at here
+            generation = verifier.generation
+            board.wake_subscribers()
         await asyncio.sleep(TICK_SECONDS)
 
 
-def guard(verifier: TokenVerifier, limiter: RateLimiter, scope: str) -> Any:
+def guard(admission: Admission, scope: str) -> Any:
     """A dependency that lets a request through when its token is good, has `scope` and its minute is not used up."""
     bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="`lstmc token issue` prints one.")
 
     async def check(request: Request, _: HTTPAuthorizationCredentials | None = Security(bearer)) -> Visit:
-        caller = verifier.from_header(request.headers.get("authorization"))
-        budget = limiter.take(caller.subject)  # a refused scope counts, too
-        return Visit(caller.require(scope), budget)
+        return admission.admit(request, scope)
 
     return Depends(check)
 
@@ -348,7 +336,18 @@ def _source_is_simulated(board: Board) -> bool:
     return bool((board.update.status.get("source") or {}).get("simulated"))
 
 
-def _add_stream(app: FastAPI, board: Board, allowed: Any, heartbeat_seconds: float) -> None:
+def _add_key_set(app: FastAPI, verifier: TokenVerifier) -> None:
+    @app.get("/.well-known/jwks.json", tags=["health"], response_model=None, responses=documented(KeySetBody))
+    async def key_set(request: Request) -> Response:
+        """The public keys that tokens are signed with (RFC 7517), for whoever wants to check one. No token needed."""
+        body = verifier.trust.jwks
+        headers = {"ETag": etag_of(body), "Cache-Control": "public, max-age=300"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(None, 304, headers)
+        return Response(body, 200, headers, "application/json")
+
+
+def _add_stream(app: FastAPI, board: Board, verifier: TokenVerifier, allowed: Any, heartbeat_seconds: float) -> None:
     described: dict[int | str, dict[str, Any]] = {
         200: {"content": {"text/event-stream": {"example": 'id: 5f0c-17\nevent: update\ndata: {"version": 17, …}\n\n'}}}
     }
@@ -358,18 +357,23 @@ def _add_stream(app: FastAPI, board: Board, allowed: Any, heartbeat_seconds: flo
         """Server-sent events. First a `snapshot` (or what was missed after Last-Event-ID), then an `update` whenever a bar
         closes or a forecast turns stale: changed forecasts and new bars. `heartbeat` in between. Ends with the token."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | visit.budget.headers()
-        last_seen = request.headers.get("last-event-id", "")
-        return StreamingResponse(
-            events(board, visit.caller, last_seen, heartbeat_seconds), 200, headers, "text/event-stream"
-        )
+        last_seen, token = request.headers.get("last-event-id", ""), request.headers.get("authorization")
+        body = events(board, visit.caller, last_seen, heartbeat_seconds, lambda: verifier.admits(token))
+        return StreamingResponse(body, 200, headers, "text/event-stream")
 
 
-async def events(board: Board, caller: Caller, last_event_id: str, heartbeat_seconds: float) -> AsyncIterator[bytes]:
-    """The endless body of the stream; ends when the caller's token does."""
+async def events(
+    board: Board,
+    caller: Caller,
+    last_event_id: str,
+    heartbeat_seconds: float,
+    admitted: Callable[[], bool] = lambda: True,
+) -> AsyncIterator[bytes]:
+    """The endless body of the stream; ends when the caller's token does, or is `admitted` no more."""
     subscription = board.subscribe(signals="signals" in caller.scopes, last_event_id=last_event_id)
     try:
         yield b"retry: 2000\n\n"
-        while board.wall() < caller.expires_at:
+        while board.wall() < caller.expires_at and admitted():
             if subscription.lagged:
                 subscription.restart()
                 yield subscription.body(board.snapshot_event())

@@ -272,6 +272,11 @@ class Board:
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscribers.discard(subscription)
 
+    def wake_subscribers(self) -> None:
+        """Let every listener look whether it may still listen."""
+        for subscriber in self._subscribers:
+            subscriber.wake()
+
     @property
     def subscriber_count(self) -> int:
         return len(self._subscribers)

@@ -6,6 +6,7 @@ Plain ASGI, since it also wraps the endless event stream. Knows nothing about wh
 from __future__ import annotations
 
 import re
+import traceback
 import uuid
 
 import structlog
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import problems
+from serve_app.request_size import check_size
 
 # The page may load only what this server sends: no inline script, no other host, no frame around it.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -38,6 +40,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w.-]*|(?i:bearer)\s+[^\s'\"]+")  # a token's header always begins so
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 _log = structlog.get_logger("lstmc.api")
 
@@ -48,8 +51,13 @@ def request_id(headers: Headers) -> str:
     return given if _REQUEST_ID.match(given) else uuid.uuid4().hex
 
 
+def without_tokens(text: str) -> str:
+    """`text` as it may stand in a log: what looks like a token or follows "Bearer" is left out."""
+    return _TOKEN.sub("[token]", text)
+
+
 class Envelope:
-    """ASGI middleware: headers on every answer; an unforeseen exception becomes a 500 problem and one log line."""
+    """ASGI middleware: headers on every answer, sizes checked; an unforeseen exception becomes a 500 and one log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -72,9 +80,16 @@ class Envelope:
             await send(message)
 
         try:
+            check_size(scope)
+        except problems.Problem as problem:
+            await problems.respond(problem, Request(scope))(scope, receive, send_with_headers)
+            return
+        try:
             await self.app(scope, receive, send_with_headers)
         except Exception:
-            _log.exception("request failed", request_id=identity, path=scope["path"])
+            # Not log.exception: it may print local variables, and among them the request's headers with the token.
+            fault, path = without_tokens(traceback.format_exc()), without_tokens(scope["path"])
+            _log.error("request failed", request_id=identity, path=path, traceback=fault)
             if started:
                 raise  # half an answer is out: only breaking the connection is honest
             await problems.respond(problems.internal(), Request(scope))(scope, receive, send_with_headers)

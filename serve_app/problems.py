@@ -51,7 +51,7 @@ def forbidden(scope: str) -> Problem:
         "insufficient-scope",
         "The token does not allow this",
         f"The token lacks the scope {scope!r}.",
-        hint=f"Issue one that has it: `lstmc token issue --scope {scope}`.",
+        hint=f"Issue one that has it: `lstmc token issue --scopes {scope if scope == 'read' else f'read,{scope}'}`.",
         headers={"WWW-Authenticate": challenge},
     )
 

@@ -144,6 +144,19 @@ class Health(Described):
     status: str
 
 
+class KeyBody(Described):
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str = Field(description="the public key, base64url")
+    kid: str
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
+
+
+class KeySetBody(Described):
+    keys: list[KeyBody] = Field(description="newest first; the first one signs")
+
+
 class ProblemBody(BaseModel):
     """RFC 9457. `hint` says what to do; some problems carry more members, such as `served`."""
 
@@ -272,6 +285,18 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     }
     | _SERVED,
     Health: {"status": "alive"},
+    KeySetBody: {
+        "keys": [
+            {
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+                "kid": "20261124T193557Z-1f0c7a2b",
+                "alg": "EdDSA",
+                "use": "sig",
+            }
+        ]
+    },
 }
 _PROBLEM_EXAMPLES = {
     401: (
@@ -284,7 +309,7 @@ _PROBLEM_EXAMPLES = {
         "insufficient-scope",
         "The token does not allow this",
         "The token lacks the scope 'signals'.",
-        "Issue one that has it: `lstmc token issue --scope signals`.",
+        "Issue one that has it: `lstmc token issue --scopes read,signals`.",
     ),
     404: ("unknown-symbol", "Unknown symbol", "'EURXXX' is not served here.", "Served: EURUSD, GBPUSD."),
     422: ("unknown-timeframe", "Unknown timeframe", "'H7' is not served here.", "Served: H1."),

@@ -37,6 +37,7 @@ class Subscription:
     def __init__(self, signals: bool, limit: int = QUEUE_LIMIT) -> None:
         self.signals = signals
         self.lagged = False
+        self._woken = False
         self._limit = limit
         self._queue: deque[Event] = deque()
         self._arrived = asyncio.Event()
@@ -52,6 +53,11 @@ class Subscription:
             self._queue.append(event)
         self._arrived.set()
 
+    def wake(self) -> None:
+        """End the wait without an event, also one that is yet to begin."""
+        self._woken = True
+        self._arrived.set()
+
     def restart(self) -> None:
         """Forget the hole: the caller sends a snapshot now."""
         self._queue.clear()
@@ -64,8 +70,9 @@ class Subscription:
         return event.full if self.signals else event.public
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until something was offered; False after `seconds` without."""
-        if self._queue or self.lagged:
+        """Wait until something was offered, or `wake`; False after `seconds` without."""
+        if self._queue or self.lagged or self._woken:
+            self._woken = False
             return True
         self._arrived.clear()
         try:
@@ -73,4 +80,5 @@ class Subscription:
                 await self._arrived.wait()
         except TimeoutError:
             return False
+        self._woken = False
         return True

@@ -36,7 +36,7 @@ def help_of(words: tuple[str, ...]) -> str | None:
 def test_a_command_in_the_docs_exists_with_its_options(page: str, command: str) -> None:
     words = shlex.split(command)
     names = tuple(word for word in words if re.fullmatch(r"[a-z]+", word))
-    known = next((h for n in (2, 1) if len(names) >= n and (h := help_of(names[:n]))), None)
+    known = next((h for n in (3, 2, 1) if len(names) >= n and (h := help_of(names[:n]))), None)
     assert known, f"{page}: lstmc {command}: no such command"
     for option in (word.split("=")[0] for word in words if word.startswith("--")):
         assert re.search(rf"{option}\b", known), f"{page}: lstmc {command}: no option {option}"

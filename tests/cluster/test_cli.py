@@ -25,14 +25,17 @@ SURFACE = {
     "bars import", "bars backfill", "bars gaps", "bars export",
     "models list", "models show", "models promote", "models rollback",
     "key issue", "key accept", "key revoke", "key list", "key certificate",
-    "token issue", "schedule show", "schedule run", "node head", "node worker", "node windows",
+    "token issue", "token revoke", "token list-revoked", "token keys list", "token keys rotate", "token keys retire",
+    "schedule show", "schedule run", "node head", "node worker", "node windows",
 }  # fmt: skip
 
 
-def commands() -> Iterator[tuple[str, Any]]:
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        inner = getattr(command, "commands", None)
-        yield from ((f"{name} {sub}", c) for sub, c in inner.items()) if inner else [(name, command)]
+def commands(group: Any = None, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in (group or get_command(app)).commands.items():
+        if getattr(command, "commands", None):
+            yield from commands(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
 
 
 def test_the_surface_is_stable() -> None:
@@ -115,6 +118,40 @@ def test_a_token_is_data_on_stdout(installed: Path, capsys: pytest.CaptureFixtur
     assert json.loads(out)["token"].count(".") == 2
     assert run(app, ["token", "issue"]) == 0
     assert capsys.readouterr().out.strip().count(".") == 2
+
+
+def test_a_token_is_revoked_by_its_id(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*command: str) -> Any:
+        assert run(app, ["token", *command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    issued = said("issue", "--days", "2", "--scopes", "read,admin")
+    assert set(issued) == {"token", "subject", "days", "jti", "exp", "expires_at"}
+    assert said("list-revoked") == []
+    entry = said("revoke", issued["jti"], "--until", issued["expires_at"])
+    assert (entry["jti"], entry["until"]) == (issued["jti"], issued["expires_at"])
+    assert said("list-revoked") == [entry]
+    assert run(app, ["token", "revoke", issued["token"]]) == 2
+    assert "no token id" in capsys.readouterr().err
+    assert run(app, ["token", "revoke", issued["jti"], "--until", "soon"]) == 2
+    assert "--until 'soon' is not a time" in capsys.readouterr().err
+
+
+def test_signing_keys_are_rotated_and_retired(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*command: str) -> Any:
+        assert run(app, ["token", "keys", *command, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert said("list") == []
+    first, second = (said("rotate")["kid"] for _ in range(2))
+    assert [(key["kid"], key["active"]) for key in said("list")] == [(second, True), (first, False)]
+    assert said("retire", first) == {"kid": first, "retired": True}
+    assert [key["kid"] for key in said("list")] == [second]
+    assert run(app, ["token", "keys", "retire", second]) == 2
+    assert "lstmc token keys rotate" in capsys.readouterr().err
+    assert run(app, ["token", "keys", "retire", "x"]) == 2
+    assert run(app, ["token", "keys", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(second)
 
 
 def test_bars_go_in_and_out(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,7 @@ def test_children_find_our_python_our_code_our_token(settings: Settings, monkeyp
     assert environment["RAY_AUTH_TOKEN"] == (settings.home_path / "secrets" / "ray_token").read_text()
     assert environment["RAY_AUTH_MODE"] == "token"
     assert environment["RAY_worker_niceness"] == "0"
+    assert environment["FORWARDED_ALLOW_IPS"] == "none"  # or a client on loopback could say where it comes from
     assert "RAY_ADDRESS" not in environment  # somebody else's cluster
 
 

@@ -72,6 +72,15 @@ def test_only_played_markets_have_their_terminals_node_on_this_machine() -> None
         ({"requests_per_minute": 0}, ConfigError, "requests_per_minute"),
         ({"data_api_host": "terminal.lan"}, ConfigError, "data_api_host: 'terminal.lan' is no IP address"),
         ({"data_api_requests_per_minute": 0}, ConfigError, "data_api_requests_per_minute"),
+        ({"requests_per_minute_per_address": 0}, ConfigError, "requests_per_minute_per_address"),
+        ({"trusted_proxies": "nginx"}, ConfigError, "trusted_proxies: 'nginx' is no IP address or network"),
+        ({"trusted_proxies": "0.0.0.0/0"}, ConfigError, "trusts everybody"),
+        ({"trusted_proxies": ["10.0.0.1", "::/0"]}, ConfigError, "trusts everybody"),
+        ({"cors_origins": "*"}, ConfigError, "cors_origins: '\\*' is no origin"),
+        ({"cors_origins": "null"}, ConfigError, "is no origin"),
+        ({"cors_origins": "https://*.example"}, ConfigError, "is no origin"),
+        ({"cors_origins": "https://desk.example/page"}, ConfigError, "is no origin"),
+        ({"cors_origins": "desk.example"}, ConfigError, "is no origin"),
         ({"symbols": 5}, ConfigError, "symbols: must be a list"),
         ({"broker_zone": "mars"}, ConfigError, "Unknown broker clock 'mars'"),
     ],
@@ -135,6 +144,17 @@ def test_lists_in_the_environment_have_commas(monkeypatch: pytest.MonkeyPatch) -
     settings = make_settings()
     assert (settings.symbols, settings.timeframes) == (("EURUSD", "GBPUSD"), ("H1",))
     assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_origins_and_proxies_are_kept_as_they_are_compared(tmp_path: Path) -> None:
+    settings = make_settings(
+        home=tmp_path, cors_origins="https://Desk.Example/", trusted_proxies="127.0.0.1, 10.8.0.9/24"
+    )
+    assert settings.cors_origins == ("https://desk.example",)
+    assert settings.trusted_proxies == ("127.0.0.1/32", "10.8.0.0/24")
+    save_settings(settings)
+    assert load_settings(tmp_path) == settings
+    assert make_settings().trusted_proxies == ()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[1]", "7"])

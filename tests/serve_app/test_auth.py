@@ -13,7 +13,7 @@ import pytest
 
 from configs.settings import Settings
 from market.errors import ConfigError
-from serve_app.auth import LEEWAY_SECONDS, TokenVerifier, issue_token
+from serve_app.auth import LEEWAY_SECONDS, TokenVerifier, Trust, issue_token
 from serve_app.problems import Problem
 from tests.serve_app.made_board import make_test_settings
 
@@ -51,7 +51,7 @@ def unsigned(settings: Settings) -> str:
 
 
 def test_an_issued_token_is_believed(settings: Settings) -> None:
-    caller = TokenVerifier(secret_of(settings)).verify(issue_token(settings, "desk-7", days=1))
+    caller = TokenVerifier(Trust(settings)).verify(issue_token(settings, "desk-7", days=1))
     assert (caller.subject, caller.scopes) == ("desk-7", {"read", "signals"})
 
 
@@ -78,15 +78,15 @@ def test_an_issued_token_is_believed(settings: Settings) -> None:
 )
 def test_a_forged_token_is_refused_with_the_reason(settings: Settings, forge: Any, why: str) -> None:
     with pytest.raises(Problem) as refused:
-        TokenVerifier(secret_of(settings)).verify(forge(settings))
+        TokenVerifier(Trust(settings)).verify(forge(settings))
     assert refused.value.status == 401
     assert why in refused.value.detail
 
 
 def test_a_short_secret_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTMC_SECRET_JWT_SECRET", "k" * 31)
     with pytest.raises(ConfigError, match="32 bytes"):
-        TokenVerifier("k" * 31)
-    monkeypatch.setenv("LSTMC_SECRET_JWT_SECRET", "short")
+        Trust(settings)
     with pytest.raises(ConfigError, match="32 bytes"):
         issue_token(settings)
 
@@ -94,7 +94,7 @@ def test_a_short_secret_is_refused(settings: Settings, monkeypatch: pytest.Monke
 def test_the_cache_honours_expiry(settings: Settings) -> None:
     now = time.time()
     clock = [now]
-    verifier = TokenVerifier(secret_of(settings), now=lambda: clock[0])
+    verifier = TokenVerifier(Trust(settings), now=lambda: clock[0])
     token = forged(settings, exp=int(now) + 30)
     verifier.verify(token)
     clock[0] = int(now) + 30 + LEEWAY_SECONDS - 1
@@ -105,7 +105,7 @@ def test_the_cache_honours_expiry(settings: Settings) -> None:
 
 
 def test_the_cache_is_bounded(settings: Settings) -> None:
-    verifier = TokenVerifier(secret_of(settings), cache_size=3)
+    verifier = TokenVerifier(Trust(settings), cache_size=3)
     for n in range(10):
         verifier.verify(issue_token(settings, f"s{n}"))
     assert len(verifier._verified) == 3
