@@ -290,7 +290,7 @@ class ForecasterActor:
             predict=_predict,
             warm=_warm,
             publish=_publish,
-            ledger=PredictionLedger(settings.ledger_url, settings.secret("ledger_key").get_secret_value()),
+            ledger=PredictionLedger.of(settings),
             now=settings.market_clock.now,
             settings=settings,
             data_version=self._store.data_version,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class World:
         self.settings: Settings = make_settings(
             home=tmp_path, symbols=("EURUSD", "GBPUSD"), timeframes=("H1",), speed=60
         )
-        self.ledger = PredictionLedger(self.settings.ledger_url, "key")
+        self.ledger = PredictionLedger(self.settings.ledger_url.get_secret_value(), "key")
         self.rows = 10
         self.models = {name: version(name) for name in ("h1-a", "h1-b")}
         self.pointer: dict[str, Any] | None = {"id": "h1-a"}
@@ -100,8 +100,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.ledger.close()
 
 
 def as_ofs(board: BoardUpdate) -> dict[str, str]:
