@@ -298,16 +298,19 @@ class PredictionLedger:
 
     def verify(self) -> Verdict:
         """Read every row of one snapshot and compare it with its signature."""
+        with self._database.reading() as db:
+            return self._verify_in(db)
+
+    def _verify_in(self, db: sa.Connection) -> Verdict:
         broken: list[Broken] = []
         rows: dict[str, int] = {}
         heads: dict[str, str] = {}
-        with self._database.reading() as db:
-            for chain, table in _CHAINS.items():
-                rows[chain], heads[chain] = self._verify_chain(db, chain, table, broken)
-            for chain in db.execute(sa.select(_seals.c.chain)).scalars():
-                if chain not in _CHAINS:
-                    broken.append(Broken(str(chain), 1, "a seal without a chain was put in"))
-            _verify_joins(db, broken)
+        for chain, table in _CHAINS.items():
+            rows[chain], heads[chain] = self._verify_chain(db, chain, table, broken)
+        for chain in db.execute(sa.select(_seals.c.chain)).scalars():
+            if chain not in _CHAINS:
+                broken.append(Broken(str(chain), 1, "a seal without a chain was put in"))
+        _verify_joins(db, broken)
         return Verdict(rows, heads, tuple(broken))
 
     def _verify_chain(self, db: sa.Connection, chain: str, table: sa.Table, broken: list[Broken]) -> tuple[int, str]:
