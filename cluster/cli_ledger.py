@@ -86,7 +86,7 @@ def _history_words(found: list[dict[str, Any]]) -> str:
 def _horizon_line(row: dict[str, Any], horizon: dict[str, Any]) -> list[Any]:
     levels = {float(level): value for level, value in (horizon["quantiles"] or {}).items()}
     outcome = row["outcomes"].get(str(horizon["bars"]), {})
-    inside = {True: "yes", False: "no"}.get(outcome.get("inside80"), "-")  # type: ignore[arg-type]
+    inside = {True: "yes", False: "no"}.get(outcome.get("inside80"), "-")
     returns = [_percent(value) for value in (levels.get(0.1), levels.get(0.9), outcome.get("return"))]
     late = "late" if row.get("recorded_late") else ""
     return [row["as_of"], horizon["bars"], row["model_id"][:12], *returns, inside, row.get("recorded_at"), late]
