@@ -23,6 +23,8 @@ from configs.settings import Settings
 from market.errors import LedgerBroken
 from market.forecasts import Forecast, iso_utc, parse_utc
 
+BATCH = 200  # outcomes that are joined in one transaction
+
 _metadata = sa.MetaData()
 
 # As ledger_migrations/versions make them; a test compares. Times are ISO strings in UTC ending in Z: they sort as text, in SQLite and PostgreSQL alike.
@@ -198,8 +200,13 @@ class PredictionLedger:
 
         Horizon h ends with the h-th bar after the as-of bar. A forecast whose as-of bar is not in `bars` keeps waiting.
         """
-        if bars.num_rows == 0:
-            return 0
+        joined = 0
+        while bars.num_rows and (n := self._settle_some(bars)):
+            joined += n
+        return joined
+
+    def _settle_some(self, bars: pa.Table) -> int:
+        """At most BATCH, in one transaction: what a long backlog has joined stays joined when the database goes away."""
         symbol, timeframe = bars["symbol"][0].as_py(), bars["timeframe"][0].as_py()
         closes = bars["close"].to_numpy()
         row_of = {time: row for row, time in enumerate(bars["close_time"].to_pylist())}
@@ -217,6 +224,8 @@ class PredictionLedger:
                 start = row_of.get(parse_utc(waiting["as_of"]))
                 if start is not None and start + waiting["bars"] < len(closes):
                     due.append((dict(waiting), start))
+                if len(due) == BATCH:
+                    break
             for todo, start in due:
                 self._settle_one(db, todo, closes[start : start + todo["bars"] + 1], row_of, start)
             return len(due)
