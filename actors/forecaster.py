@@ -5,6 +5,7 @@ Pure: bars, predictor, ledger and clock are given. Knows neither Ray nor HTTP.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from actors.forecast_record import BarsSince, ForecastRecord, Ledger, in_one_line
+from actors.forecast_spool import ForecastSpool
 from actors.signals import make_signal
 from configs.settings import Settings
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable
@@ -20,7 +23,6 @@ from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 
-SPOOL_LIMIT = 20_000  # forecasts kept in memory while the ledger cannot be written
 RETRY_SECONDS = 15.0  # wall seconds before a refused champion is tried again
 UNREACHED_SECONDS = 1.0  # the same for a predictor that did not answer: it may just be starting
 UPDATES_KEPT = 64
@@ -36,15 +38,6 @@ class Champions(Protocol):
     def get(self, model_id: str) -> ModelVersion: ...
 
 
-class Ledger(Protocol):
-    """The part of actors.prediction_ledger.PredictionLedger that is needed here."""
-
-    def append(self, forecasts: Iterable[Forecast]) -> int: ...
-    def oldest_pending(self, symbol: str, timeframe: str) -> datetime | None: ...
-    def settle(self, bars: pa.Table) -> int: ...
-    def coverage(self, timeframe: str, bars: int, symbol: str | None = None) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Serving:
     """The model that answers for one timeframe."""
@@ -56,7 +49,7 @@ class Serving:
 class Forecaster:
     """Holds the newest forecasts; every method may be called again with the same arguments without harm.
 
-    A crash loses nothing but memory: forecasts are in the ledger, bars in the store, and a new life forecasts from the
+    A crash loses nothing but memory: forecasts are in the ledger or in its spool before they are published, bars in the store, and a new life forecasts from the
     stored bars without waiting for the next one. `predict` and `warm` may fail at any time: what is due stays due, the
     old model stays in charge, and the reason stands in `status()`.
     """
@@ -70,21 +63,22 @@ class Forecaster:
         warm: Callable[[str], dict[str, Any]],
         publish: Callable[[BoardUpdate], None],
         ledger: Ledger,
+        spool: ForecastSpool,
         now: Callable[[], datetime],
         settings: Settings,
         data_version: Callable[[], str] = lambda: "bars",
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
-        bars_since: Callable[[str, str, datetime], pa.Table] | None = None,
+        bars_since: BarsSince | None = None,
     ) -> None:
         self._registry, self._tail, self._predict, self._warm = registry, tail, predict, warm
-        self._publish, self._ledger, self._bars_since = publish, ledger, bars_since
+        self._publish = publish
+        self._record = ForecastRecord(ledger, spool, wall, now, bars_since)
         self._now, self._wall, self._settings, self._data_version = now, wall, settings, data_version
         self._serving: dict[str, Serving] = {}
         self._due = {(symbol, timeframe) for timeframe in settings.timeframes for symbol in settings.symbols}
         self._retry_at: dict[str, datetime] = {}
         self._problems: dict[str, str] = {}
         self._source: dict[str, Any] = {}
-        self._spool: deque[Forecast] = deque(maxlen=SPOOL_LIMIT)
         self._started_at = wall()
         self._said: dict[str, Any] = {}
         self._board = BoardUpdate(version=0, status=self._status())
@@ -107,8 +101,8 @@ class Forecaster:
         """Look for a new champion, retry what failed, tell the board when the source's state changed."""
         for timeframe in self._settings.timeframes:
             self._follow_champion(timeframe)
+        self._record.replay()
         self._forecast_due()
-        self._drain_spool()
         if self._worth_saying() != self._said:
             self._announce({}, {}, {})
 
@@ -157,7 +151,7 @@ class Forecaster:
             answer = self._warm(model_id)
             version = self._registry.get(model_id) if answer.get("ok") else None
         except Exception as error:  # the predictor is another process: anything can come back
-            answer, pause = {"reason": _words(error)}, UNREACHED_SECONDS
+            answer, pause = {"reason": in_one_line(error)}, UNREACHED_SECONDS
         if version is None:
             self._retry_at[model_id] = self._wall() + timedelta(seconds=pause)
             old = self._serving.get(timeframe)
@@ -173,7 +167,7 @@ class Forecaster:
         for timeframe in self._settings.timeframes:
             symbols = [s for s in self._settings.symbols if (s, timeframe) in self._due]
             serving = self._serving.get(timeframe)
-            if symbols and serving:
+            if symbols and serving and self._record.may_take(len(symbols)):
                 self._forecast(timeframe, symbols, serving)
 
     def _forecast(self, timeframe: str, symbols: list[str], serving: Serving) -> None:
@@ -182,18 +176,17 @@ class Forecaster:
             bars = self._enough_bars(timeframe, symbols, serving)
             answers = self._predict(serving.version.id, bars) if bars else {}
         except Exception as error:  # the predictor is another process: anything can come back
-            return self._note(f"forecast {timeframe}", f"The predictor did not answer: {_words(error)}")
+            return self._note(f"forecast {timeframe}", f"The predictor did not answer: {in_one_line(error)}")
         self._clear(f"forecast {timeframe}")
-        self._settle(bars)
+        for table in bars.values():
+            self._record.settle(table)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
             self._note(f"bars {symbol}/{timeframe}", f"{serving.version.id} gave no forecast of {symbol}.")
-        if not made:  # nothing to tell; the reason is in the problems
+        if not made or not self._record.take(made):  # nothing to tell; the reason is in the problems
             return
         for forecast in made:
             self._due.discard((forecast.symbol, timeframe))
-        self._spool.extend(made)
-        self._drain_spool()
         self._announce(
             {f"{f.symbol}/{timeframe}": f for f in made},
             {f"{f.symbol}/{timeframe}": self._signal(f, serving) for f in made},
@@ -245,12 +238,11 @@ class Forecaster:
         return tuple(self._with_coverage(c, version, bars, symbol) if c.target == f"r{bars}" else c for c in cards)
 
     def _with_coverage(self, card: SkillCard, version: ModelVersion, bars: int, symbol: str | None) -> SkillCard:
-        try:
-            coverage = self._ledger.coverage(version.timeframe, bars, symbol)
-        except Exception as error:  # a ledger in trouble must not stop serving
-            self._note("ledger", f"The prediction ledger cannot be read: {_words(error)}")
+        """Of this model's own forecasts: those of the champion before it say nothing about it."""
+        live = self._record.coverage(version.timeframe, bars, symbol, version.id)
+        if live is None:
             return card
-        return replace(card, live_coverage80=coverage.cov80, live_n=coverage.n)
+        return replace(card, live_coverage80=live.cov80, live_n=live.n, live_since=live.since)
 
     def _signal(self, forecast: Forecast, serving: Serving) -> dict[str, Any]:
         spreads = self._source.get("spread_points") or {}
@@ -263,34 +255,6 @@ class Forecaster:
         if self._now() <= due + timedelta(seconds=60 + 15 * self._settings.speed):
             return ""
         return f"the data is stale: the next bar was due at {iso_utc(due)}"
-
-    # The ledger
-
-    def _settle(self, bars: dict[str, pa.Table]) -> None:
-        for symbol, table in bars.items():
-            try:
-                self._ledger.settle(self._back_to_oldest_pending(symbol, table))
-                self._clear("ledger")
-            except Exception as error:  # a ledger in trouble must not stop serving
-                return self._note("ledger", f"Outcomes cannot be written: {_words(error)}")
-
-    def _back_to_oldest_pending(self, symbol: str, table: pa.Table) -> pa.Table:
-        """The tail, or more bars from the store when forecasts from before the tail still wait for their outcome."""
-        timeframe = table["timeframe"][0].as_py()
-        oldest = self._ledger.oldest_pending(symbol, timeframe)
-        if oldest is None or self._bars_since is None or oldest >= table["close_time"][0].as_py():
-            return table
-        return self._bars_since(symbol, timeframe, oldest - Timeframe.parse(timeframe).delta)
-
-    def _drain_spool(self) -> None:
-        if not self._spool:
-            return
-        try:
-            self._ledger.append(self._spool)
-        except Exception as error:  # a ledger in trouble must not stop serving
-            return self._note("ledger", f"{len(self._spool)} forecasts wait to be written: {_words(error)}")
-        self._spool.clear()
-        self._clear("ledger")
 
     # The board
 
@@ -319,7 +283,7 @@ class Forecaster:
             self._publish(update)
             self._clear("publish")
         except Exception as error:  # replicas pull the board by themselves every few seconds
-            self._note("publish", f"The HTTP side could not be told: {_words(error)}")
+            self._note("publish", f"The HTTP side could not be told: {in_one_line(error)}")
 
     def _cards(self, version: ModelVersion) -> list[dict[str, Any]]:
         cards = [card for bars in version.horizons for card in self._skill(version, bars, None)]
@@ -334,19 +298,20 @@ class Forecaster:
             "transport": self._source.get("transport"),
             "champion": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
             "due": len(self._due),
-            "spooled": len(self._spool),
-            "problems": dict(self._problems),
+            "spooled": self._record.waiting,
+            "problems": self._problems | self._record.problems,
             "market_now": iso_utc(self._now()),
         }
 
     def _worth_saying(self) -> dict[str, Any]:
         """The part of the status whose change is worth an update of its own: no clocks, no counters."""
-        source = self._status()["source"]
+        status = self._status()
+        source = status["source"]
         return {
             "connected": source.get("connected"),
             "reason": source.get("reason"),
             "transport": source.get("transport"),
-            "problems": {k: v for k, v in self._problems.items() if k != "publish"},
+            "problems": {k: _without_counts(v) for k, v in status["problems"].items() if k != "publish"},
             "models": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
         }
 
@@ -366,8 +331,6 @@ def _rows(bars: pa.Table, n: int) -> list[list[Any]]:
     ]
 
 
-def _words(error: BaseException) -> str:
-    """One line: Ray's errors carry the whole remote traceback."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(cause).__name__)[:300]
+def _without_counts(problem: str) -> str:
+    """One more forecast in the spool is no news."""
+    return re.sub(r"\d+", "", problem)

@@ -5,7 +5,7 @@ Ray. What an actor holds in memory can be made again from the bar store, the reg
 
     mt5          on the node with the `mt5` resource; waits RESTARTING while that node is away, then connects anew
     market_data  one writer of the bar store; a new life backfills from the last stored bar, so gaps close by themselves
-    forecaster   one writer of the ledger; a new life forecasts from stored bars at once
+    forecaster   one writer of the ledger and its spool; a new life forecasts from stored bars at once
 """
 
 from __future__ import annotations
@@ -276,6 +276,7 @@ class ForecasterActor:
     """The forecaster and its loop, which alone changes it. Reads of the board never wait for a forecast in the making."""
 
     def __init__(self, home: str) -> None:
+        from actors.forecast_spool import ForecastSpool
         from actors.forecaster import Forecaster
         from actors.prediction_ledger import PredictionLedger
         from market.bar_store import BarStore
@@ -290,7 +291,8 @@ class ForecasterActor:
             predict=_predict,
             warm=_warm,
             publish=_publish,
-            ledger=PredictionLedger(settings.ledger_url, settings.secret("ledger_key").get_secret_value()),
+            ledger=PredictionLedger.of(settings),
+            spool=ForecastSpool(settings.spool_path, settings.secret("ledger_key").get_secret_value()),
             now=settings.market_clock.now,
             settings=settings,
             data_version=self._store.data_version,

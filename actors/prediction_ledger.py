@@ -5,28 +5,29 @@ Rows are hash-chained, so an edited, removed or inserted row is found by `verify
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
 
-from market.forecasts import Forecast, iso_utc, jsonable, parse_utc
+from actors.forecast_spool import SpooledForecast
+from actors.ledger_database import LedgerDatabase
+from actors.signed_chain import GENESIS, canonical, same, signature
+from configs.settings import Settings
+from market.errors import LedgerBroken
+from market.forecasts import Forecast, iso_utc, parse_utc
 
-GENESIS = "0" * 64
+BATCH = 200  # outcomes that are joined in one transaction
 
 _metadata = sa.MetaData()
 
-# Times are ISO strings in UTC ending in Z: they sort as text, in SQLite and PostgreSQL alike.
+# As ledger_migrations/versions make them; a test compares. Times are ISO strings in UTC ending in Z: they sort as text, in SQLite and PostgreSQL alike.
 _forecasts = sa.Table(
     "forecasts",
     _metadata,
@@ -39,12 +40,13 @@ _forecasts = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
     sa.UniqueConstraint("symbol", "timeframe", "as_of", "model_id"),
+    sa.Index("forecasts_by_model", "model_id", "timeframe", "symbol", "seq", "as_of"),
 )
 _outcomes = sa.Table(
     "outcomes",
     _metadata,
     sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("forecast_seq", sa.Integer, nullable=False, index=True),
+    sa.Column("forecast_seq", sa.Integer, nullable=False),
     sa.Column("bars", sa.Integer, nullable=False),
     sa.Column("symbol", sa.String(16), nullable=False),
     sa.Column("timeframe", sa.String(4), nullable=False),
@@ -54,15 +56,9 @@ _outcomes = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
     sa.UniqueConstraint("forecast_seq", "bars"),
-)
-# Coverage is asked for with every forecast: it must not read the bodies.
-_coverage = sa.Index(
-    "outcomes_coverage",
-    _outcomes.c.timeframe,
-    _outcomes.c.bars,
-    _outcomes.c.symbol,
-    _outcomes.c.inside80,
-    _outcomes.c.inside90,
+    # Coverage is asked for with every forecast: it must not read the bodies.
+    sa.Index("outcomes_coverage", "timeframe", "bars", "symbol", "inside80", "inside90"),
+    sa.Index("outcomes_by_forecast", "forecast_seq", "bars", "inside80", "inside90"),
 )
 # What still waits for its outcome: a to-do list, no record of anything.
 _pending = sa.Table(
@@ -88,47 +84,104 @@ _CHAINS = {"forecasts": _forecasts, "outcomes": _outcomes}
 
 @dataclass(frozen=True)
 class Coverage:
-    """Share of outcomes inside the 80 % and 90 % intervals, over `n` outcomes; None while there are none."""
+    """Share of outcomes inside the 80 % and 90 % intervals, over `n` outcomes; None while there are none.
+
+    `since`: the as-of of the first forecast that is counted; None unless one model was asked for.
+    """
 
     n: int
     cov80: float | None
     cov90: float | None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """`rows` rows of a chain, from row `row` on, are not as they were written."""
+
+    chain: str
+    row: int
+    what: str
+    rows: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.chain}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found. `rows` and `heads`: length and last hash of each chain, worth noting down somewhere else."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    heads: dict[str, str] = field(default_factory=dict)
+    broken: tuple[Broken, ...] = ()
+
+    @property
+    def intact(self) -> bool:
+        return not self.broken
 
 
 class PredictionLedger:
-    """One writer; any number of readers. `url`: SQLAlchemy's, `key`: what the chain is signed with."""
+    """One writer; any number of readers. `key`: what the chains are signed with; `url`, `schema`: see LedgerDatabase.
 
-    def __init__(self, url: str, key: str) -> None:
-        self._key = key.encode()
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        # NullPool: a connection per use; the ledger is called from several threads, a few times a minute.
-        self._engine = sa.create_engine(url, poolclass=NullPool)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _sqlite_manners)
-            sa.event.listen(self._engine, "begin", _take_write_lock)
-        with self._transaction() as db:
-            _metadata.create_all(db)
-            _coverage.create(db, checkfirst=True)  # a ledger that is older than the index
+    The database is opened at the first call. Every method raises LedgerUnavailable while it is away, and may then be
+    called again with the same arguments: what was written already is not written twice. Writing raises SecondWriter
+    while somebody else writes, and LedgerBroken rather than continue a chain whose end is not as it was left.
+    """
 
-    def append(self, forecasts: Iterable[Forecast]) -> int:
-        """Write what is not there yet, one row per (symbol, timeframe, as_of, model_id). Returns how many were new."""
-        with self._transaction() as db:
-            return sum(self._append_one(db, forecast) for forecast in forecasts)
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        schema: str = "lstmc",
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        market_now: Callable[[], datetime] | None = None,
+    ) -> None:
+        self._key, self._wall, self._market_now = key.encode(), wall, market_now or wall
+        self._database = LedgerDatabase(url, schema)
 
-    def _append_one(self, db: sa.Connection, forecast: Forecast) -> bool:
-        fields = {
-            "symbol": forecast.symbol,
-            "timeframe": forecast.timeframe,
-            "as_of": iso_utc(forecast.as_of),
-            "model_id": forecast.model_id,
+    @classmethod
+    def of(cls, settings: Settings) -> PredictionLedger:
+        """The installation's own."""
+        key = settings.secret("ledger_key").get_secret_value()
+        url = settings.ledger_url.get_secret_value()
+        return cls(url, key, schema=settings.ledger_schema, market_now=settings.market_clock.now)
+
+    def close(self) -> None:
+        """Let another writer in."""
+        self._database.close()
+
+    def append(self, forecasts: Iterable[Forecast | SpooledForecast]) -> int:
+        """Write what is not there yet, one row per (symbol, timeframe, as_of, model_id). Returns how many were new.
+
+        Each body says when it was recorded, and `recorded_late` when the market had reached the end of its first horizon
+        by then. One that waited in the spool also says since when: `spooled_at` and `spooled_market_time`.
+        """
+        with self._database.writing() as db:
+            return sum(self._append_one(db, self._with_times(forecast)) for forecast in forecasts)
+
+    def _with_times(self, forecast: Forecast | SpooledForecast) -> dict[str, Any]:
+        times: dict[str, Any] = {
+            "recorded_at": iso_utc(self._wall()),
+            "recorded_market_time": iso_utc(self._market_now()),
         }
-        same = sa.and_(*(_forecasts.c[name] == value for name, value in fields.items()))
-        if db.execute(sa.select(_forecasts.c.seq).where(same)).first():
+        if isinstance(forecast, SpooledForecast):
+            body = forecast.body
+            times |= {"spooled_at": forecast.spooled_at, "spooled_market_time": forecast.market_time}
+        else:
+            body = forecast.to_dict()
+        ends = [parse_utc(horizon["target_time"]) for horizon in body["horizons"]]
+        return body | times | {"recorded_late": bool(ends) and self._market_now() >= min(ends)}
+
+    def _append_one(self, db: sa.Connection, body: dict[str, Any]) -> bool:
+        fields = {name: body[name] for name in ("symbol", "timeframe", "as_of", "model_id")}
+        where = sa.and_(*(_forecasts.c[name] == value for name, value in fields.items()))
+        if db.execute(sa.select(_forecasts.c.seq).where(where)).first():
             return False
-        seq = self._link(db, "forecasts", fields, forecast.to_dict())
+        seq = self._link(db, "forecasts", fields, body)
         series = {name: fields[name] for name in ("symbol", "timeframe", "as_of")}
-        waiting = [{"forecast_seq": seq, "bars": horizon.bars, **series} for horizon in forecast.horizons]
+        waiting = [{"forecast_seq": seq, "bars": horizon["bars"], **series} for horizon in body["horizons"]]
         if waiting:
             db.execute(sa.insert(_pending), waiting)
         return True
@@ -138,7 +191,7 @@ class PredictionLedger:
         query = sa.select(sa.func.min(_pending.c.as_of)).where(
             _pending.c.symbol == symbol, _pending.c.timeframe == timeframe
         )
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             found = db.execute(query).scalar()
         return parse_utc(found) if found else None
 
@@ -147,18 +200,32 @@ class PredictionLedger:
 
         Horizon h ends with the h-th bar after the as-of bar. A forecast whose as-of bar is not in `bars` keeps waiting.
         """
-        if bars.num_rows == 0:
-            return 0
+        joined = 0
+        while bars.num_rows and (n := self._settle_some(bars)):
+            joined += n
+        return joined
+
+    def _settle_some(self, bars: pa.Table) -> int:
+        """At most BATCH, in one transaction: what a long backlog has joined stays joined when the database goes away."""
         symbol, timeframe = bars["symbol"][0].as_py(), bars["timeframe"][0].as_py()
         closes = bars["close"].to_numpy()
         row_of = {time: row for row, time in enumerate(bars["close_time"].to_pylist())}
-        query = sa.select(_pending).where(_pending.c.symbol == symbol, _pending.c.timeframe == timeframe)
-        with self._transaction() as db:
+        # The as-of is the signed one: what waits is only a list, which nobody signs.
+        query = (
+            sa.select(
+                _pending.c.forecast_seq, _pending.c.bars, *(_forecasts.c[n] for n in ("symbol", "timeframe", "as_of"))
+            )
+            .join(_forecasts, _forecasts.c.seq == _pending.c.forecast_seq)
+            .where(_pending.c.symbol == symbol, _pending.c.timeframe == timeframe)
+        )
+        with self._database.writing() as db:
             due = []
             for waiting in db.execute(query.order_by(_pending.c.forecast_seq, _pending.c.bars)).mappings():
                 start = row_of.get(parse_utc(waiting["as_of"]))
                 if start is not None and start + waiting["bars"] < len(closes):
                     due.append((dict(waiting), start))
+                if len(due) == BATCH:
+                    break
             for todo, start in due:
                 self._settle_one(db, todo, closes[start : start + todo["bars"] + 1], row_of, start)
             return len(due)
@@ -192,18 +259,26 @@ class PredictionLedger:
         self._link(db, "outcomes", columns, body)
         db.execute(sa.delete(_pending).where(_pending.c.forecast_seq == seq, _pending.c.bars == bars))
 
-    def coverage(self, timeframe: str, bars: int, symbol: str | None = None) -> Coverage:
-        """Live coverage of one horizon, of one symbol or of all."""
+    def coverage(self, timeframe: str, bars: int, symbol: str | None = None, model_id: str | None = None) -> Coverage:
+        """Live coverage of one horizon, of one symbol or of all, of one model's forecasts or of all."""
         where = [_outcomes.c.timeframe == timeframe, _outcomes.c.bars == bars, _outcomes.c.inside80.is_not(None)]
+        since: Any = sa.null()
         if symbol:
             where.append(_outcomes.c.symbol == symbol)
+        if model_id:  # by two indexes: which model made a forecast stands with the forecast only
+            series = [_forecasts.c.model_id == model_id, _forecasts.c.timeframe == timeframe]
+            series += [_forecasts.c.symbol == symbol] if symbol else []
+            where = [*series, _outcomes.c.forecast_seq == _forecasts.c.seq, *where[1:3]]
+            since = sa.func.min(_forecasts.c.as_of)
         inside = [
             sa.func.sum(sa.case((column.is_(True), 1), else_=0))
             for column in (_outcomes.c.inside80, _outcomes.c.inside90)
         ]
-        with self._engine.connect() as db:
-            n, in80, in90 = db.execute(sa.select(sa.func.count(), *inside).where(*where)).one()
-        return Coverage(n, in80 / n, in90 / n) if n else Coverage(0, None, None)
+        with self._database.reading() as db:
+            n, in80, in90, first = db.execute(
+                sa.select(sa.func.count(_outcomes.c.bars), *inside, since).where(*where)
+            ).one()
+        return Coverage(n, in80 / n, in90 / n, parse_utc(first) if first else None) if n else Coverage(0, None, None)
 
     def history(
         self, symbol: str, timeframe: str, limit: int = 100, before: datetime | None = None
@@ -213,7 +288,7 @@ class PredictionLedger:
         if before is not None:
             where.append(_forecasts.c.as_of < iso_utc(before))
         query = sa.select(_forecasts.c.seq, _forecasts.c.body).where(*where)
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             rows = db.execute(query.order_by(_forecasts.c.as_of.desc(), _forecasts.c.seq.desc()).limit(limit)).all()
             found = db.execute(
                 sa.select(_outcomes.c.forecast_seq, _outcomes.c.body).where(
@@ -227,62 +302,126 @@ class PredictionLedger:
         return [json.loads(row.body) | {"outcomes": outcomes.get(row.seq, {})} for row in rows]
 
     def count(self) -> int:
-        with self._engine.connect() as db:
+        with self._database.reading() as db:
             return int(db.execute(sa.select(sa.func.count()).select_from(_forecasts)).scalar_one())
 
-    def verify(self) -> list[str]:
-        """What is wrong with the chains, in words; an empty list when every row is as it was written."""
-        problems: list[str] = []
-        with self._engine.connect() as db:
-            for chain, table in _CHAINS.items():
-                problems += self._verify_chain(db, chain, table)
-        return problems
+    def verify(self) -> Verdict:
+        """Read every row of one snapshot and compare it with its signature."""
+        with self._database.reading() as db:
+            return self._verify_in(db)
 
-    def _verify_chain(self, db: sa.Connection, chain: str, table: sa.Table) -> Iterator[str]:
-        previous, rows = GENESIS, 0
-        for row in db.execute(sa.select(table).order_by(table.c.seq)).mappings():
-            rows += 1
-            if row["seq"] != rows:
-                yield f"{chain}: row {rows} is missing"
-                rows = row["seq"]
-            elif row["previous"] != previous:
-                yield f"{chain}: row {row['seq']} does not follow the row before it"
-            columns = {name: row[name] for name in row if name not in ("body", "previous", "hash")}
-            if not hmac.compare_digest(row["hash"], self._hash(row["previous"], columns, row["body"])):
-                yield f"{chain}: row {row['seq']} was changed after it was written"
-            previous = row["hash"]
-        seal = db.execute(sa.select(_seals).where(_seals.c.chain == chain)).mappings().first()
-        if (rows, self._seal(rows, previous)) != (
-            (seal["rows"], seal["seal"]) if seal else (0, self._seal(0, GENESIS))
-        ):
-            yield f"{chain}: the end of the chain was cut off or replaced"
+    def _verify_in(self, db: sa.Connection) -> Verdict:
+        broken: list[Broken] = []
+        rows: dict[str, int] = {}
+        heads: dict[str, str] = {}
+        for chain, table in _CHAINS.items():
+            rows[chain], heads[chain] = self._verify_chain(db, chain, table, broken)
+        for chain in db.execute(sa.select(_seals.c.chain)).scalars():
+            if chain not in _CHAINS:
+                broken.append(Broken(str(chain), 1, "a seal without a chain was put in"))
+        _verify_joins(db, broken)
+        return Verdict(rows, heads, tuple(broken))
+
+    def _verify_chain(self, db: sa.Connection, chain: str, table: sa.Table, broken: list[Broken]) -> tuple[int, str]:
+        """Its last number and last hash; adds to `broken`."""
+        previous, last = GENESIS, 0
+        for row in db.execute(sa.select(*_as_stored(table)).order_by(table.c.seq)).yield_per(1000).mappings():
+            seq = row["seq"]
+            if seq <= last:
+                broken.append(Broken(chain, seq, f"row {seq} was put in"))
+                continue
+            if seq > last + 1:
+                names = f"row {last + 1} is" if seq == last + 2 else f"rows {last + 1} to {seq - 1} are"
+                broken.append(Broken(chain, last + 1, f"{names} missing", seq - last - 1))
+            wrong = self._wrong_with(row)
+            if wrong is None and row["previous"] != previous and seq == last + 1:
+                wrong = "does not follow the row before it"
+            if wrong:
+                broken.append(Broken(chain, seq, f"row {seq} {wrong}"))
+            previous, last = row["hash"], seq
+        seal = _seal_of(db, chain)
+        if not self._is_sealed(seal, last, previous):
+            lost = seal.rows - last if seal and isinstance(seal.rows, int) else 0
+            what = "the end of the chain was cut off or replaced"
+            broken.append(Broken(chain, last + 1, f"{what}, after row {last}", max(1, lost)))
+        return last, previous
+
+    def _wrong_with(self, row: sa.RowMapping) -> str | None:
+        columns = {name: row[name] for name in row if name not in ("body", "previous", "hash")}
+        for name in columns.keys() & {"inside80", "inside90"}:
+            columns[name] = {0: False, 1: True}.get(columns[name], columns[name])
+        try:
+            expected = self._hash(row["previous"], columns, row["body"])
+        except (TypeError, ValueError):  # a type that was never written
+            return "was changed after it was written"
+        return None if same(row["hash"], expected) else "was changed after it was written"
+
+    # One row after the other
 
     def _link(self, db: sa.Connection, chain: str, columns: dict[str, Any], body: dict[str, Any]) -> int:
         """Append one row to a chain, signed over the row before it."""
         table = _CHAINS[chain]
         last = db.execute(sa.select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)).first()
         seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
-        text = _canonical(body)
+        self._refuse_unsealed(db, chain, seq - 1, previous)
+        text = canonical(body)
         link = self._hash(previous, {"seq": seq, **columns}, text)
         db.execute(sa.insert(table).values(seq=seq, **columns, body=text, previous=previous, hash=link))
         db.execute(sa.delete(_seals).where(_seals.c.chain == chain))
         db.execute(sa.insert(_seals).values(chain=chain, rows=seq, seal=self._seal(seq, link)))
         return int(seq)
 
+    def _refuse_unsealed(self, db: sa.Connection, chain: str, rows: int, last: str) -> None:
+        """A new seal over an end that was cut off would hide that for ever."""
+        if not self._is_sealed(_seal_of(db, chain), rows, last):
+            raise LedgerBroken(
+                f"The end of the ledger's {chain} is not as it was left, or is signed with another key.",
+                hint="See `lstmc ledger verify`; restore the ledger from a backup, or give this installation another one.",
+            )
+
+    def _is_sealed(self, seal: Any, rows: int, last: str) -> bool:
+        if seal is None:
+            return rows == 0
+        return seal.rows == rows and same(seal.seal, self._seal(rows, last))
+
     def _hash(self, previous: str, columns: dict[str, Any], body: str) -> str:
-        return hmac.new(self._key, f"{previous}\n{_canonical(columns)}\n{body}".encode(), hashlib.sha256).hexdigest()
+        return signature(self._key, f"{previous}\n{canonical(columns)}\n{body}")
 
     def _seal(self, rows: int, last: str) -> str:
-        return hmac.new(self._key, f"seal {rows} {last}".encode(), hashlib.sha256).hexdigest()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        with self._engine.connect().execution_options(writes=True) as db, db.begin():
-            yield db
+        return signature(self._key, f"seal {rows} {last}")
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _seal_of(db: sa.Connection, chain: str) -> Any:
+    return db.execute(sa.select(_seals.c.rows, _seals.c.seal).where(_seals.c.chain == chain)).first()
+
+
+def _as_stored(table: sa.Table) -> list[sa.ColumnElement[Any]]:
+    """Its columns, truth values as the database has them: 2 must not be read as true, since nothing else reads it so."""
+    return [
+        sa.type_coerce(column, sa.Integer).label(column.name) if isinstance(column.type, sa.Boolean) else column
+        for column in table.c
+    ]
+
+
+def _verify_joins(db: sa.Connection, broken: list[Broken]) -> None:
+    """Each horizon of each forecast has its outcome or waits for it: `pending` is not signed, but it must fit."""
+    known: dict[Any, list[Any]] = {}
+    for table in (_pending, _outcomes):
+        as_of = table.c.as_of if table is _pending else sa.null()
+        columns = (table.c[name] for name in ("forecast_seq", "bars", "symbol", "timeframe"))
+        for seq, *waits in db.execute(sa.select(*columns, as_of)).yield_per(1000):
+            known.setdefault(seq, []).append(tuple(waits))
+    for row in db.execute(sa.select(_forecasts).order_by(_forecasts.c.seq)).yield_per(1000):
+        found = known.pop(row.seq, [])
+        try:
+            wanted = [horizon["bars"] for horizon in json.loads(row.body)["horizons"]]
+        except (ValueError, KeyError, TypeError):  # the chain has said so already
+            continue
+        series = {waits[1:] for waits in found} - {(row.symbol, row.timeframe, end) for end in (row.as_of, None)}
+        if series or Counter(waits[0] for waits in found) != Counter(wanted):
+            broken.append(Broken("pending", row.seq, f"what forecast {row.seq} waits for was changed"))
+    for seq in sorted(known, key=str):
+        broken.append(Broken("pending", seq, f"outcomes belong to forecast {seq}, which is not there"))
 
 
 def _inside(quantiles: dict[str, float] | None, low: str, high: str, value: float) -> bool | None:
@@ -291,17 +430,3 @@ def _inside(quantiles: dict[str, float] | None, low: str, high: str, value: floa
     if float(low) not in levels or float(high) not in levels:
         return None
     return bool(levels[float(low)] <= value <= levels[float(high)])
-
-
-def _sqlite_manners(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, see below
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.close()
-
-
-def _take_write_lock(connection: sa.Connection) -> None:
-    # A chain has one end: it is read and appended to under one lock.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

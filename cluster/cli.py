@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import cli_bars, cli_keys, cli_models, cli_tokens, cli_tools
+from cluster import cli_bars, cli_keys, cli_ledger, cli_models, cli_tokens, cli_tools
 from cluster.console import Json, example, new_app, note, one_of, rows, run, settings, show
 
 app = new_app("Closed FX bars in, honest forecasts out.")
 app.add_typer(cli_bars.app, name="bars", help="Stored bars: import, backfill, gaps, export.")
 app.add_typer(cli_models.app, name="models", help="The registry: list, show, promote, roll back.")
+app.add_typer(cli_ledger.app, name="ledger", help="The record of all forecasts: verify, show.")
 app.add_typer(cli_tokens.app, name="token", help="Tokens for the HTTP API, and the keys that sign them.")
 app.add_typer(cli_keys.app, name="key", help="Keys and certificate of the MT5 data API.")
 app.add_typer(cli_tools.schedule_app, name="schedule", help="The retraining timetable.")

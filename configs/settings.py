@@ -165,8 +165,23 @@ class Settings(BaseSettings):
         return self.data_path / "registry"
 
     @property
-    def ledger_url(self) -> str:
-        return f"sqlite:///{self.data_path / 'ledger.sqlite'}"
+    def ledger_url(self) -> SecretStr:
+        """The secret `ledger_url`, a PostgreSQL's with its password; a SQLite file beside the bars where there is none.
+
+        No field: fields are stored in settings.json and handed to other nodes.
+        """
+        return self._found_secret("ledger_url") or SecretStr(f"sqlite:///{self.data_path / 'ledger.sqlite'}")
+
+    @property
+    def ledger_schema(self) -> str:
+        """The schema of a PostgreSQL that holds this market's ledger: as its folder is called, lstmc_simulated_7."""
+        name = "lstmc_" + self.data_path.name.replace("-", "_")
+        return name if len(name) < 64 else f"lstmc_{_short_hash(name)}"  # PostgreSQL would cut a longer name
+
+    @property
+    def spool_path(self) -> Path:
+        """Forecasts that wait for the ledger's database."""
+        return self.data_path / "ledger_spool.jsonl"
 
     @property
     def market_clock(self) -> MarketClock:
@@ -186,6 +201,15 @@ class Settings(BaseSettings):
 
         An empty file is no secret: whoever sends nothing would hold it.
         """
+        found = self._found_secret(name)
+        if found is None:
+            raise ConfigError(
+                f"The secret {name!r} is missing in {self.home_path / 'secrets'}.",
+                hint="Run `lstmc up` once; it makes the secrets.",
+            )
+        return found
+
+    def _found_secret(self, name: str) -> SecretStr | None:
         from_environment = os.environ.get(f"LSTMC_SECRET_{name.upper()}")
         if from_environment:
             return SecretStr(from_environment)
@@ -193,11 +217,12 @@ class Settings(BaseSettings):
         try:
             found = path.read_text().strip()
         except FileNotFoundError:
-            raise ConfigError(
-                f"The secret {name!r} is missing in {path.parent}.", hint="Run `lstmc up` once; it makes the secrets."
-            ) from None
+            return None
         if not found:
-            raise ConfigError(f"The secret {path} is empty.", hint="Remove it and run `lstmc up`; it makes a new one.")
+            hint = "Remove it and run `lstmc up`; it makes a new one."
+            if name not in SECRET_NAMES:
+                hint = "Write it, or remove the file."
+            raise ConfigError(f"The secret {path} is empty.", hint=hint)
         return SecretStr(found)
 
 

@@ -18,6 +18,11 @@ LstmcError
 │   ├── VersionsDisagree    the node that holds it runs packages that ours cannot work with
 │   ├── ClockDisagrees      its times are not ours, or not those of the bars we hold
 │   └── NodeDown            the node that holds the `mt5` resource is gone
+├── LedgerError             the record of forecasts                                 exit 5
+│   ├── LedgerBroken        a row is not as it was written
+│   ├── SecondWriter        another process writes it
+│   ├── LedgerTooNew        a newer version has written it
+│   └── LedgerUnavailable   its database does not answer                            exit 4
 └── ModelError              models and their artefacts                              exit 5
     ├── NoChampion
     ├── BundleRefused       hash, schema or content of an artefact is not acceptable
@@ -113,6 +118,23 @@ class ClockDisagrees(MarketUnavailable): ...
 
 
 class NodeDown(MarketUnavailable): ...
+
+
+class LedgerError(LstmcError):
+    exit_code = 5
+
+
+class LedgerBroken(LedgerError): ...
+
+
+class SecondWriter(LedgerError): ...
+
+
+class LedgerTooNew(LedgerError): ...
+
+
+class LedgerUnavailable(LedgerError):
+    exit_code = 4
 
 
 class ModelError(LstmcError):

@@ -60,8 +60,9 @@ class SkillCard:
     period_from: datetime | None = None
     period_to: datetime | None = None
     passed_gate: bool = False
-    live_coverage80: float | None = None  # share of live outcomes inside the 80 % interval
+    live_coverage80: float | None = None  # share of this model's live outcomes inside the 80 % interval
     live_n: int = 0
+    live_since: datetime | None = None  # the as-of of its first forecast that is counted
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:

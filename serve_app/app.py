@@ -68,7 +68,7 @@ def ledger_lookups(settings: Settings) -> Lookups:
         from actors.prediction_ledger import PredictionLedger
 
         if not opened:
-            opened.append(PredictionLedger(settings.ledger_url, settings.secret("ledger_key").get_secret_value()))
+            opened.append(PredictionLedger.of(settings))
         return opened[0].history(symbol, timeframe, limit)
 
     async def history(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:

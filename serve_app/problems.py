@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from market.errors import InputError, LstmcError, MarketUnavailable, ModelError, UnknownSymbol
+from market.errors import InputError, LedgerError, LstmcError, MarketUnavailable, ModelError, UnknownSymbol
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -80,7 +80,7 @@ def from_lstmc_error(error: LstmcError) -> Problem:
         return Problem(404, "unknown-symbol", "Unknown symbol", error.message, hint=error.hint)
     if isinstance(error, InputError):
         return Problem(422, "bad-input", "The request cannot be understood", error.message, hint=error.hint)
-    if isinstance(error, MarketUnavailable | ModelError):
+    if isinstance(error, MarketUnavailable | LedgerError | ModelError):
         return unavailable("unavailable", "Not available right now", error.message, hint=error.hint)
     return Problem(500, "internal", "Something failed inside", error.message, hint=error.hint)
 

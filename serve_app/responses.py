@@ -21,8 +21,9 @@ class SkillCardBody(Described):
     period_from: str | None
     period_to: str | None
     passed_gate: bool
-    live_coverage80: float | None = Field(description="share of live outcomes inside the 80 % interval")
+    live_coverage80: float | None = Field(description="share of this model's live outcomes inside the 80 % interval")
     live_n: int
+    live_since: str | None = Field(description="as-of of this model's first forecast that is counted")
     reason: str
     in_words: str = ""
 
@@ -182,6 +183,7 @@ _SKILL = {
     "passed_gate": True,
     "live_coverage80": 0.807,
     "live_n": 410,
+    "live_since": "2026-01-05T09:00:00Z",
     "reason": "",
     "in_words": "Volatility, next 24 bars: 3.1% better than HAR + hour-of-week by QLIKE (t −4.2, n = 5,712).",
 }

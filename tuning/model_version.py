@@ -43,6 +43,6 @@ class ModelVersion:
 
 def _skill_from_dict(card: dict[str, Any]) -> SkillCard:
     card = dict(card)
-    for name in ("period_from", "period_to"):
+    for name in ("period_from", "period_to", "live_since"):
         card[name] = parse_utc(card[name]) if card.get(name) else None
     return SkillCard(**card)

@@ -174,7 +174,7 @@ function skillCard(card) {
   const [title, ...rest] = (card.in_words || card.target).split(": ");
   const gate = make("span", card.passed_gate ? "gate passed" : "gate", card.passed_gate ? "gate passed" : "baseline serves");
   const live = card.live_coverage80 === null ? null
-    : make("p", "small", `Live: ${percent(card.live_coverage80, 1)} of ${card.live_n} outcomes fell into the 80 % range.`);
+    : make("p", "small", `Live: ${percent(card.live_coverage80, 1)} of ${card.live_n} outcomes since ${card.live_since?.slice(0, 10) ?? "its start"} fell into the 80 % range.`);
   return make("li", "", make("p", "skill-title", make("b", "", title), gate), skillBar(card), make("p", "", capital(rest.join(": ") || card.reason || "")), live);
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from actors.forecast_record import RETRY_SECONDS as LEDGER_RETRY_SECONDS
+from actors.forecast_spool import ForecastSpool, SpooledForecast
 from actors.forecaster import RETRY_SECONDS, UNREACHED_SECONDS, Forecaster
-from actors.prediction_ledger import PredictionLedger
+from actors.prediction_ledger import Coverage, PredictionLedger
 from configs.settings import Settings, make_settings
 from market.bars import bars_from_columns
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard
@@ -42,7 +44,7 @@ class World:
         self.settings: Settings = make_settings(
             home=tmp_path, symbols=("EURUSD", "GBPUSD"), timeframes=("H1",), speed=60
         )
-        self.ledger = PredictionLedger(self.settings.ledger_url, "key")
+        self.ledger = PredictionLedger(self.settings.ledger_url.get_secret_value(), "key")
         self.rows = 10
         self.models = {name: version(name) for name in ("h1-a", "h1-b")}
         self.pointer: dict[str, Any] | None = {"id": "h1-a"}
@@ -91,6 +93,7 @@ class World:
             "warm": self.warm,
             "publish": self.published.append,
             "ledger": self.ledger,
+            "spool": ForecastSpool(self.settings.spool_path, "key"),
             "now": lambda: START + self.rows * HOUR,
             "settings": self.settings,
             "data_version": lambda: "bars@3",
@@ -100,8 +103,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.ledger.close()
 
 
 def as_ofs(board: BoardUpdate) -> dict[str, str]:
@@ -251,16 +256,17 @@ def test_a_symbol_the_model_does_not_know_is_named(world: World) -> None:
 
 
 class BrokenLedger:
-    """Fails until `works`; then remembers."""
+    """Fails until `works`; then remembers. `asked` counts every call."""
 
     def __init__(self) -> None:
-        self.works, self.written = False, list[Forecast]()
+        self.works, self.asked, self.written = False, 0, list[Forecast | SpooledForecast]()
 
     def _check(self) -> None:
+        self.asked += 1
         if not self.works:
             raise OSError("disk full")
 
-    def append(self, forecasts: Iterable[Forecast]) -> int:
+    def append(self, forecasts: Iterable[Forecast | SpooledForecast]) -> int:
         self._check()
         self.written += list(forecasts)
         return len(self.written)
@@ -272,9 +278,13 @@ class BrokenLedger:
     def settle(self, bars: pa.Table) -> int:
         return 0
 
-    def coverage(self, timeframe: str, bars: int, symbol: str | None = None) -> Any:
+    def coverage(self, timeframe: str, bars: int, symbol: str | None = None, model_id: str | None = None) -> Any:
         self._check()
-        return type("Coverage", (), {"n": 0, "cov80": None})
+        return Coverage(0, None, None)
+
+
+def symbols_of(written: Iterable[Forecast | SpooledForecast]) -> list[str]:
+    return [f.body["symbol"] if isinstance(f, SpooledForecast) else f.symbol for f in written]
 
 
 def test_a_broken_ledger_does_not_stop_serving_and_loses_nothing(world: World) -> None:
@@ -283,11 +293,93 @@ def test_a_broken_ledger_does_not_stop_serving_and_loses_nothing(world: World) -
     forecaster.step()
     assert len(forecaster.snapshot().forecasts) == 2
     assert forecaster.status()["spooled"] == 2
-    assert "disk full" in forecaster.status()["problems"]["ledger"]
+    assert forecaster.status()["problems"]["ledger"] == "2 forecasts wait in the spool: disk full"
+    assert ledger.asked == 1  # a ledger behind a dead network makes every call wait
     ledger.works = True
+    world.wall += timedelta(seconds=LEDGER_RETRY_SECONDS)
     forecaster.step()
-    assert [f.symbol for f in ledger.written] == ["EURUSD", "GBPUSD"]
+    assert symbols_of(ledger.written) == ["EURUSD", "GBPUSD"]
     assert forecaster.status()["problems"] == {}
+
+
+def test_what_waits_for_the_ledger_survives_the_forecaster(world: World) -> None:
+    world.forecaster(ledger=BrokenLedger()).step()
+    world.rows += 1
+    world.wall += timedelta(minutes=1)
+    again = world.forecaster()  # the ledger is back
+    assert again.status()["spooled"] == 2
+    again.step()
+    older = world.ledger.history("EURUSD", "H1")[1]
+    assert (older["as_of"], older["spooled_at"]) == ("2024-03-04T10:00:00Z", "2026-01-01T00:00:00Z")
+    assert (older["made_at"], older["spooled_market_time"]) == ("2026-01-01T00:00:00Z", "2024-03-04T10:00:00Z")
+    assert world.ledger.verify().intact
+
+
+def test_a_newer_forecast_is_not_written_before_those_that_wait(world: World) -> None:
+    ledger = BrokenLedger()
+    forecaster = world.forecaster(ledger=ledger)
+    forecaster.step()
+    ledger.works = True
+    world.wall += timedelta(seconds=LEDGER_RETRY_SECONDS)
+    forecaster.on_bars(world.close_bar())
+    assert ledger.written == []
+    forecaster.step()
+    as_of = [f.body["as_of"][11:13] for f in ledger.written if isinstance(f, SpooledForecast)]
+    assert as_of == ["10", "10", "11", "11"]
+
+
+def test_a_full_spool_withholds_new_forecasts_until_there_is_room(world: World) -> None:
+    ledger = BrokenLedger()
+    forecaster = world.forecaster(ledger=ledger, spool=ForecastSpool(world.settings.spool_path, "key", limit=3))
+    forecaster.step()
+    forecaster.on_bars(world.close_bar())
+    asked = len(world.predicted)
+    forecaster.step()
+    assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T10:00:00Z"}  # what is on record, and no more
+    assert "none are published: 2 forecasts wait" in forecaster.snapshot().status["problems"]["forecasts withheld"]
+    assert len(world.predicted) == asked  # not made at every step only to be thrown away
+    ledger.works = True
+    world.wall += timedelta(seconds=LEDGER_RETRY_SECONDS)
+    forecaster.step()
+    assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T11:00:00Z"}
+    assert symbols_of(ledger.written) == ["EURUSD", "GBPUSD"] * 2
+    assert forecaster.status()["problems"] == {}
+
+
+def test_without_ledger_and_disk_nothing_is_published(world: World) -> None:
+    ledger = BrokenLedger()
+    forecaster = world.forecaster(ledger=ledger)
+    world.settings.spool_path.mkdir(parents=True)  # in the way
+    forecaster.step()
+    assert forecaster.snapshot().forecasts == {}
+    assert "none are published" in forecaster.snapshot().status["problems"]["forecasts withheld"]
+    world.settings.spool_path.rmdir()
+    world.wall += timedelta(seconds=LEDGER_RETRY_SECONDS)
+    forecaster.step()
+    assert len(forecaster.snapshot().forecasts) == 2
+    assert "forecasts withheld" not in forecaster.status()["problems"]
+
+
+def test_another_forecast_in_the_spool_is_no_news(world: World) -> None:
+    forecaster = world.forecaster(ledger=BrokenLedger())
+    forecaster.step()
+    forecaster.on_bars(world.close_bar())
+    told = len(world.published)
+    forecaster.step()
+    assert len(world.published) == told
+
+
+def test_a_new_champions_coverage_is_its_own(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    forecaster.on_bars(world.close_bar())
+    world.pointer = {"id": "h1-b"}
+    forecaster.step()
+    card = forecaster.snapshot().skill["H1"][0]
+    assert (card["target"], card["live_n"], card["live_coverage80"], card["live_since"]) == ("r1", 0, None, None)
+    forecaster.on_bars(world.close_bar())
+    card = forecaster.snapshot().skill["H1"][0]
+    assert (card["live_n"], card["live_since"]) == (2, "2024-03-04T11:00:00Z")
 
 
 def test_a_deaf_http_side_does_not_stop_the_forecaster(world: World) -> None:

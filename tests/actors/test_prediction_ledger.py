@@ -12,10 +12,13 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from actors.forecast_spool import SpooledForecast
 from actors.prediction_ledger import PredictionLedger
 from market.bars import bars_from_columns
+from market.errors import LedgerBroken, SecondWriter
 from market.forecasts import Forecast, HorizonForecast
 from market.timeframes import Timeframe
+from tests.actors.conftest import LedgerPlace
 
 START = datetime(2024, 3, 4, tzinfo=UTC)  # a Monday
 HOUR = timedelta(hours=1)
@@ -31,11 +34,6 @@ def forecast(as_of: datetime, *, symbol: str = "EURUSD", model: str = "h1-0", ha
     quantiles = {"0.05": -half_width, "0.10": -half_width / 2, "0.50": 0.0, "0.90": half_width / 2, "0.95": half_width}
     horizons = tuple(HorizonForecast(h, as_of + h * HOUR, 0.001, 1.0, quantiles, None, 0.5) for h in (1, 3))
     return Forecast(symbol, "H1", as_of, 1.1, horizons, model, "bars@1", START, "simulated")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> PredictionLedger:
-    return PredictionLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", "a key")
 
 
 def test_one_forecast_per_bar_and_model(ledger: PredictionLedger) -> None:
@@ -93,52 +91,143 @@ def test_history_is_newest_first_and_pages(ledger: PredictionLedger) -> None:
     assert [row["as_of"][11:13] for row in older] == ["03", "02", "01"]
 
 
-@pytest.mark.parametrize(
-    ("tamper", "complaint"),
-    [
-        ("update forecasts set body = replace(body, '1.1', '1.2') where seq = 2", "forecasts: row 2 was changed"),
-        ("update forecasts set as_of = '2024-01-01T00:00:00Z' where seq = 1", "forecasts: row 1 was changed"),
-        ("update outcomes set inside80 = not inside80 where seq = 1", "outcomes: row 1 was changed"),
-        ("delete from forecasts where seq = 2", "forecasts: row 2 is missing"),
-        ("delete from forecasts where seq = 3", "forecasts: the end of the chain was cut off"),
-        ("delete from seals where chain = 'outcomes'", "outcomes: the end of the chain was cut off"),
-    ],
-)
-def test_verify_finds_every_edit(tmp_path: Path, ledger: PredictionLedger, tamper: str, complaint: str) -> None:
+def test_live_coverage_of_one_model_since_its_first_forecast(ledger: PredictionLedger) -> None:
+    closes = [1.0, *(math.exp(0.004 * (i + 1)) for i in range(4)), math.exp(0.02 + 0.1)]  # the last step is far outside
+    ledger.append([forecast(START + (i + 1) * HOUR, model="old" if i < 2 else "new") for i in range(5)])
+    ledger.settle(bars(closes))
+    old, new, both = (ledger.coverage("H1", 1, "EURUSD", model) for model in ("old", "new", None))
+    assert (old.n, old.cov80, old.since) == (2, 1.0, START + HOUR)
+    assert (new.n, new.cov80, new.since) == (3, pytest.approx(2 / 3), START + 3 * HOUR)
+    assert (both.n, both.cov80, both.since) == (5, pytest.approx(4 / 5), None)
+    assert ledger.coverage("H1", 1, None, "new") == new
+    assert ledger.coverage("H1", 1, "GBPUSD", "new").n == 0
+
+
+def written(ledger: PredictionLedger) -> None:
     ledger.append([forecast(START + i * HOUR) for i in range(1, 4)])
     ledger.settle(bars([1.1, 1.11, 1.12]))
-    assert ledger.verify() == []
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
-        assert db.execute(tamper).rowcount == 1
-    db.close()
-    assert any(problem.startswith(complaint) for problem in ledger.verify())
 
 
-def test_another_key_does_not_verify(tmp_path: Path, ledger: PredictionLedger) -> None:
+TAMPER = [
+    ("update forecasts set body = replace(body, '1.1', '1.2') where seq = 2", "forecasts: row 2 was changed", 1),
+    ("update forecasts set as_of = '2024-01-01T00:00:00Z' where seq = 1", "forecasts: row 1 was changed", 1),
+    ("update outcomes set inside80 = not inside80 where seq = 1", "outcomes: row 1 was changed", 1),
+    ("update outcomes set body = replace(body, '1.11', '1.12') where seq = 1", "outcomes: row 1 was changed", 1),
+    ("delete from forecasts where seq = 2", "forecasts: row 2 is missing", 1),
+    ("delete from forecasts where seq < 3", "forecasts: rows 1 to 2 are missing", 2),
+    ("delete from forecasts where seq = 3", "forecasts: the end of the chain was cut off", 1),
+    ("delete from forecasts", "forecasts: the end of the chain was cut off or replaced, after row 0", 3),
+    ("delete from outcomes where seq = 2", "outcomes: the end of the chain was cut off", 1),
+    (
+        "insert into forecasts select 4, symbol, timeframe, '2024-03-04T09:00:00Z', model_id, body, hash, hash"
+        " from forecasts where seq = 3",
+        "forecasts: row 4 was changed",
+        1,
+    ),
+    (
+        "insert into forecasts select 0, symbol, timeframe, '2024-03-04T09:00:00Z', model_id, body, hash, hash"
+        " from forecasts where seq = 3",
+        "forecasts: row 0 was put in",
+        1,
+    ),
+    ("delete from seals where chain = 'outcomes'", "outcomes: the end of the chain was cut off", 1),
+    ("update seals set seal = replace(seal, substr(seal, 1, 1), 'g')", "forecasts: the end of the chain", 1),
+    ("update seals set rows = 2 where chain = 'forecasts'", "forecasts: the end of the chain", 1),
+    ("insert into seals values ('more', 1, 'x')", "more: a seal without a chain", 1),
+    ("delete from pending where forecast_seq = 3 and bars = 1", "pending: what forecast 3 waits for was changed", 1),
+    ("update pending set as_of = '2024-03-04T09:00:00Z' where forecast_seq = 3", "pending: what forecast 3", 1),
+]
+
+
+@pytest.mark.parametrize(("tamper", "complaint", "rows"), TAMPER, ids=[complaint for _, complaint, _ in TAMPER])
+def test_verify_finds_every_edit(
+    place: LedgerPlace, ledger: PredictionLedger, tamper: str, complaint: str, rows: int
+) -> None:
+    written(ledger)
+    verdict = ledger.verify()
+    assert (verdict.intact, verdict.rows) == (True, {"forecasts": 3, "outcomes": 2})
+    assert place.sql(tamper) >= 1
+    found = [broken for broken in ledger.verify().broken if str(broken).startswith(complaint)]
+    assert [broken.rows for broken in found] == [rows]
+
+
+def test_verify_finds_rows_that_changed_places(place: LedgerPlace, ledger: PredictionLedger) -> None:
+    written(ledger)
+    place.sql(*(f"update forecasts set seq = {new} where seq = {old}" for old, new in ((1, 9), (2, 1), (9, 2))))
+    complaints = [str(broken) for broken in ledger.verify().broken if broken.chain == "forecasts"]
+    assert complaints[:2] == [f"forecasts: row {seq} was changed after it was written" for seq in (1, 2)]
+
+
+def test_a_chain_whose_end_was_cut_off_is_not_continued(place: LedgerPlace, ledger: PredictionLedger) -> None:
+    written(ledger)
+    place.sql("delete from forecasts where seq = 3")
+    with pytest.raises(LedgerBroken, match="forecasts"):
+        ledger.append([forecast(START + 4 * HOUR)])
+    assert ledger.count() == 2  # a new seal would have hidden the cut
+    assert not ledger.verify().intact
+
+
+def test_another_key_neither_verifies_nor_writes(place: LedgerPlace, ledger: PredictionLedger) -> None:
     ledger.append([forecast(START + HOUR)])
-    assert PredictionLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", "other").verify()
+    ledger.close()
+    stranger = place.ledger("other")
+    assert not stranger.verify().intact
+    with pytest.raises(LedgerBroken, match="another key"):
+        stranger.append([forecast(START + 2 * HOUR)])
+    stranger.close()
 
 
-def test_a_second_life_continues_the_chain(tmp_path: Path, ledger: PredictionLedger) -> None:
+def test_a_second_life_continues_the_chain(place: LedgerPlace, ledger: PredictionLedger) -> None:
     ledger.append([forecast(START + HOUR)])
-    again = PredictionLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", "a key")
+    ledger.close()
+    again = place.ledger()
     again.append([forecast(START + 2 * HOUR)])
-    assert again.verify() == []
+    assert again.verify().intact
     assert again.count() == 2
+    again.close()
 
 
+def test_a_second_writer_is_refused_and_readers_are_not(place: LedgerPlace, ledger: PredictionLedger) -> None:
+    ledger.append([forecast(START + HOUR)])
+    other = place.ledger()
+    with pytest.raises(SecondWriter, match="Another process writes the ledger"):
+        other.append([forecast(START + 2 * HOUR)])
+    assert other.count() == 1
+    ledger.append([forecast(START + 2 * HOUR)])  # the first one was not disturbed
+    ledger.close()
+    assert other.append([forecast(START + 3 * HOUR)]) == 1
+    assert other.verify().rows["forecasts"] == 3
+    other.close()
+
+
+def test_a_forecast_says_when_it_was_recorded_and_whether_that_was_late(place: LedgerPlace) -> None:
+    market = [START + HOUR]
+    wall = datetime(2026, 1, 1, tzinfo=UTC)
+    ledger = place.ledger(wall=lambda: wall, market_now=lambda: market[0])
+    spooled = SpooledForecast(forecast(START + 2 * HOUR).to_dict(), "2025-12-31T23:00:00Z", "2024-03-04T02:00:01Z")
+    ledger.append([forecast(START + HOUR)])
+    market[0] = START + 3 * HOUR  # where the first horizon of the second one ends
+    ledger.append([spooled])
+    late, in_time = ledger.history("EURUSD", "H1")
+    assert (in_time["recorded_late"], in_time["recorded_at"]) == (False, "2026-01-01T00:00:00Z")
+    assert "spooled_at" not in in_time
+    assert (late["recorded_late"], late["recorded_market_time"]) == (True, "2024-03-04T03:00:00Z")
+    assert (late["spooled_at"], late["spooled_market_time"]) == (spooled.spooled_at, spooled.market_time)
+    ledger.close()
+
+
+@pytest.mark.parametrize("model", [None, "h1-0"])
 @pytest.mark.parametrize("symbol", ["EURUSD", None])
-def test_coverage_reads_an_index_and_no_bodies(tmp_path: Path, ledger: PredictionLedger, symbol: str | None) -> None:
+def test_coverage_reads_indexes_and_no_bodies(tmp_path: Path, symbol: str | None, model: str | None) -> None:
     path = tmp_path / "ledger.sqlite"
-    with sqlite3.connect(path) as db:  # a ledger that was made before there was an index
-        db.execute("drop index outcomes_coverage")
-    db.close()
-    again = PredictionLedger(f"sqlite:///{path}", "a key")
+    ledger = LedgerPlace(f"sqlite:///{path}").ledger()
     asked: list[tuple[str, object]] = []
-    sa.event.listen(again._engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-    again.coverage("H1", 24, symbol)
+    ledger.count()
+    sa.event.listen(ledger._database.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+    ledger.coverage("H1", 24, symbol, model)
     query, values = asked[-1]
     with sqlite3.connect(path) as db:
-        plan = db.execute(f"explain query plan {query}", values).fetchall()  # type: ignore[arg-type]
+        plan = [row[3] for row in db.execute(f"explain query plan {query}", values)]  # type: ignore[arg-type]
     db.close()
-    assert "COVERING INDEX outcomes_coverage" in str(plan)
+    assert plan
+    assert all("COVERING INDEX" in step for step in plan), plan

@@ -24,6 +24,7 @@ SURFACE = {
     "up", "down", "status", "doctor", "train", "evaluate", "predict", "bench",
     "bars import", "bars backfill", "bars gaps", "bars export",
     "models list", "models show", "models promote", "models rollback",
+    "ledger verify", "ledger show",
     "key issue", "key accept", "key revoke", "key list", "key certificate",
     "token issue", "token revoke", "token list-revoked", "token keys list", "token keys rotate", "token keys retire",
     "schedule show", "schedule run", "node head", "node worker", "node windows",
@@ -64,7 +65,16 @@ def installed(home: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["down"], ["train"], ["models", "list"], ["token", "issue"], ["predict", "EURUSD"]]
+    "command",
+    [
+        ["status"],
+        ["down"],
+        ["train"],
+        ["models", "list"],
+        ["token", "issue"],
+        ["predict", "EURUSD"],
+        ["ledger", "verify"],
+    ],
 )
 def test_without_an_installation(home: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app, command) == 3

@@ -172,6 +172,20 @@ def test_an_empty_secret_is_none(tmp_path: Path) -> None:
         settings.secret("data_api_key")
 
 
+def test_the_ledgers_url_is_a_secret_that_is_stored_nowhere_else(tmp_path: Path) -> None:
+    settings = make_settings(home=tmp_path)
+    ensure_secrets(settings)
+    assert settings.ledger_url.get_secret_value() == f"sqlite:///{settings.data_path / 'ledger.sqlite'}"
+    (tmp_path / "secrets" / "ledger_url").write_text("postgresql://desk:s3cr3t@10.8.0.3/ledger\n")
+    assert settings.ledger_url.get_secret_value() == "postgresql://desk:s3cr3t@10.8.0.3/ledger"
+    path = save_settings(settings)
+    seen = (repr(settings), str(settings.ledger_url), settings.model_dump_json(), path.read_text())
+    assert not any("s3cr3t" in text for text in seen)
+    (tmp_path / "secrets" / "ledger_url").write_text("")
+    with pytest.raises(ConfigError, match="is empty"):  # not: back to SQLite, and two halves of a ledger
+        _ = settings.ledger_url
+
+
 def test_the_trusted_certificate_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LSTMC_DATA_API_CA", "certificate/data_api_cert.pem")
