@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
+import structlog
 import uvicorn
 from rich.console import Console
 from rich.progress import Progress
@@ -218,6 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--closes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the figures
     with tempfile.TemporaryDirectory(prefix="lstmc-bench-") as folder:
         figures = transports(options.rows, options.rounds, Path(folder), options.seed)
         figures["append_p95_ms"] = appends(options.closes, Path(folder), options.seed)
