@@ -14,8 +14,9 @@ from actors.answers import answer_of, moment_of, opens_of
 from market.bars import BarSource
 from market.clock_watch import TickWatch, confirmed, contradicts, slipped_hours, slipped_weeks
 from market.coverage import Key
-from market.errors import ClockDisagrees
+from market.errors import ClockDisagrees, InputError
 
+Witness = tuple[Key, pa.Table]  # a series and the bars that we hold of it, at least one
 NEWEST_BARS = 50  # that another account would tell otherwise
 
 
@@ -33,9 +34,19 @@ class ClockGuard:
             raise self._alarm(f"The newest tick is {hours:+d} h off our clock")
         self.problem = ""
 
-    def check_bars(self, key: Key, bars: pa.Table, stored: pa.Table, source: BarSource, *, live: bool) -> None:
+    def check_bars(
+        self,
+        key: Key,
+        bars: pa.Table,
+        stored: pa.Table,
+        source: BarSource,
+        *,
+        live: bool,
+        witness: Witness | None = None,
+    ) -> None:
         """Refuse bars that we hold at another hour; of a live terminal also those whose weeks are not the trading week. Where not
-        one is as we hold it, its newest bars must be. Simulated and recorded markets may be replaced, and have our own clock."""
+        one is as we hold it, its newest bars must be, or those of a `witness` while we hold none of its own. Simulated and
+        recorded markets may be replaced, and have our own clock."""
         name = "/".join(key)
         hours = slipped_weeks(bars) if live else None
         if hours is not None:
@@ -43,8 +54,8 @@ class ClockGuard:
         hours = slipped_hours(stored, bars)
         if hours is not None:
             raise self._alarm(f"{name} comes {hours:+d} h from where the stored bars have it")
-        if live and bars.num_rows and stored.num_rows and not confirmed(stored, bars):
-            self._check_newest(key, stored, source)
+        if live and bars.num_rows and not confirmed(stored, bars):
+            self._check_newest((key, stored) if stored.num_rows else witness, source)
 
     def check_old_bars(
         self, key: Key, bars: pa.Table, held: pa.Table, newest: pa.Table, source: BarSource, *, live: bool
@@ -55,12 +66,18 @@ class ClockGuard:
         if hours is not None:
             raise self._alarm(f"Old bars of {'/'.join(key)} come {hours:+d} h from where the stored ones have them")
         if live and bars.num_rows and not confirmed(held, bars):
-            self._check_newest(key, newest, source)
+            self._check_newest((key, newest), source)
 
-    def _check_newest(self, key: Key, stored: pa.Table, source: BarSource) -> None:
+    def _check_newest(self, witness: Witness | None, source: BarSource) -> None:
         """Bars that nothing confirms may be revised, or new, or another clock's or account's: a longer answer tells."""
+        if witness is None:
+            return
+        key, stored = witness
         name, since = "/".join(key), moment_of(opens_of(stored)[-NEWEST_BARS:][0])
-        again = answer_of(source, key, since, None)
+        try:
+            again = answer_of(source, key, since, None)
+        except InputError:  # no longer offered: it can tell nothing
+            return
         hours = slipped_hours(stored, again)
         if hours is not None:
             raise self._alarm(f"{name} comes {hours:+d} h from where the stored bars have it")

@@ -223,10 +223,17 @@ class MarketData:
 
         def question(source: BarSource) -> pa.Table:
             bars = answer_of(source, key, since, until)
-            self._guard.check_bars(key, bars, self._remembered(key), source, live=self._is_live())
+            stored, live = self._remembered(key), self._is_live()
+            witness = None if stored.num_rows else self._witness()
+            self._guard.check_bars(key, bars, stored, source, live=live, witness=witness)
             return bars
 
         return self._answers(key, since, until, question)
+
+    def _witness(self) -> tuple[Key, pa.Table] | None:
+        """Any series that we hold bars of: it tells whether the source's clock and account are still those of our bars."""
+        held = ((key, self._remembered(key)) for key in self._keys)
+        return next(((key, bars) for key, bars in held if bars.num_rows), None)
 
     def _answers(
         self,

@@ -13,7 +13,7 @@ import pytest
 from actors.clock_guard import ClockGuard
 from market.bars import bars_from_columns
 from market.calendar import expected_opens
-from market.errors import ClockDisagrees
+from market.errors import ClockDisagrees, UnknownSymbol
 from market.timeframes import Timeframe
 
 KEY = ("EURUSD", "H1")
@@ -72,3 +72,28 @@ def test_revised_bars_alone_are_believed_and_another_account_is_not() -> None:
     guard, terminal = ClockGuard(), Terminal()
     guard.check_old_bars(KEY, Terminal(account=2).bars.slice(20, 30), held(), held(), terminal, live=True)
     assert (terminal.asked, guard.problem) == (1, "")
+
+
+@pytest.mark.parametrize(("hours", "account"), [(1, 1), (-1, 1), (0, 2)])
+def test_the_first_bars_of_a_series_are_vouched_for_by_another(hours: int, account: int) -> None:
+    """Nothing is held of it that could tell, but the same source's other series can."""
+    first, new = Terminal(hours, account).bars.slice(HELD, 1), ("USDJPY", "H1")
+    nothing = held().slice(0, 0)
+
+    def look(terminal: Terminal) -> None:
+        ClockGuard().check_bars(new, first, nothing, terminal, live=True, witness=(KEY, held()))
+
+    look(Terminal())
+    with pytest.raises(ClockDisagrees, match="EURUSD/H1"):
+        look(Terminal(hours, account))
+    ClockGuard().check_bars(new, first, nothing, Terminal(hours, account), live=True)
+
+
+def test_a_witness_that_is_no_longer_offered_holds_up_nothing() -> None:
+    class Without:
+        def closed_bars(self, *_: Any) -> pa.Table:
+            raise UnknownSymbol("This account does not offer EURUSD.", hint="Others.")
+
+    answer = Terminal().bars.slice(HELD, 1)
+    nothing = held().slice(0, 0)
+    ClockGuard().check_bars(("USDJPY", "H1"), answer, nothing, Without(), live=True, witness=(KEY, held()))  # type: ignore[arg-type]
