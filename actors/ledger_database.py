@@ -63,6 +63,8 @@ class LedgerDatabase:
         """
         with _said_plainly(), self._writing:
             self._prepare()
+            if self._writer is not None and not self._writer_answers():
+                self._leave_writer()
             if self._writer is None:
                 self._writer = self._become_writer()
             try:
@@ -110,6 +112,18 @@ class LedgerDatabase:
             raise _second_writer(f"the schema {self._schema}")
         db.commit()
         return db
+
+    def _writer_answers(self) -> bool:
+        """Whether the kept connection outlived its server, as the pool asks of those that it lends."""
+        assert self._writer is not None
+        if self._is_sqlite:
+            return True
+        try:
+            self._writer.exec_driver_sql("SELECT 1")
+            self._writer.rollback()
+        except sa.exc.SQLAlchemyError:
+            return False
+        return True
 
     def _leave_writer(self) -> None:
         if self._writer is not None:

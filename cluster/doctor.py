@@ -6,13 +6,13 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cluster import health, nodes
 from configs.settings import SECRET_NAMES, Settings, load_settings, make_settings
-from market.errors import LstmcError, NotRunning
+from market.errors import NotRunning
+from mt5_actor_windows.node_checks import checked
 
 MIN_FREE_GB = 2.0
 MIN_MEMORY_GB = 4.0
@@ -27,31 +27,21 @@ def checks() -> list[dict[str, Any]]:
     run = health.current_run(settings) if installed else None
     running = health.is_running(settings, run)
     found = [
-        _check("python", _python),
-        _check("packages", _packages),
-        _check("memory", _memory),
-        _check("disk", lambda: _disk(settings)),
-        _check("temp dir", lambda: _temp_dir(settings)),
+        checked("python", _python),
+        checked("packages", _packages),
+        checked("memory", _memory),
+        checked("disk", lambda: _disk(settings)),
+        checked("temp dir", lambda: _temp_dir(settings)),
     ]
     if installed:
-        found.append(_check("secrets", lambda: _secrets(settings)))
+        found.append(checked("secrets", lambda: _secrets(settings)))
     if not running:
-        return [*found, _check("ports", lambda: _ports(settings))]
+        return [*found, checked("ports", lambda: _ports(settings))]
     report = health.collect(settings, run)
     return [
         *found,
         {"check": "cluster", "ok": not report["root_cause"], "found": report["root_cause"] or "all is well", "fix": ""},
     ]
-
-
-def _check(name: str, look: Callable[[], tuple[bool, str, str]]) -> dict[str, Any]:
-    try:
-        ok, found, fix = look()
-    except LstmcError as error:
-        ok, found, fix = False, error.message, error.hint
-    except Exception as error:  # a broken check is a finding, not a crash
-        ok, found, fix = False, f"{type(error).__name__}: {error}", ""
-    return {"check": name, "ok": ok, "found": found, "fix": "" if ok else fix}
 
 
 def _python() -> tuple[bool, str, str]:

@@ -7,45 +7,22 @@ cannot use up what belongs to a key.
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
-import time
 import traceback
 import uuid
-from dataclasses import dataclass
 
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mt5_actor_windows.api_keys import KeyRing
 from mt5_actor_windows.problem import Problem, respond
+from mt5_actor_windows.request_budget import Budget, MinuteWindow
 
-WINDOW_SECONDS = 60
 FAILURES_PER_MINUTE = 30
 MAX_URL = 2048  # bytes of path and query
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 log = structlog.get_logger("lstmc.data_api")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What is left of a minute. `reset_seconds`: until the oldest request leaves the window."""
-
-    limit: int
-    remaining: int
-    reset_seconds: int
-
-    def headers(self) -> dict[str, str]:
-        return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_seconds),
-            "RateLimit-Policy": f"{self.limit};w={WINDOW_SECONDS}",
-        }
 
 
 class Admission:
@@ -53,9 +30,7 @@ class Admission:
 
     def __init__(self, keys: KeyRing, per_minute: int, failures_per_minute: int = FAILURES_PER_MINUTE) -> None:
         self._keys = keys
-        self._per_key = RateLimitItemPerMinute(per_minute)
-        self._per_network = RateLimitItemPerMinute(failures_per_minute)
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._per_key, self._per_network = MinuteWindow(per_minute), MinuteWindow(failures_per_minute)
         self._greeted: set[str] = set()
 
     def admit(self, presented: bytes, address: str) -> Budget:
@@ -66,24 +41,18 @@ class Admission:
         if key_id not in self._greeted:  # once per key and process: shows whether an old key is still in use
             self._greeted.add(key_id)
             log.info("a key is in use", key=key_id, address=address)
-        allowed, budget = self._take(self._per_key, f"key {key_id}")
+        allowed, budget = self._per_key.take(key_id)
         if not allowed:
             raise _too_many(budget, f"This key may ask {budget.limit} times a minute.")
         return budget
 
     def _refusal(self, network: str) -> Problem:
-        allowed, budget = self._take(self._per_network, f"from {network}")
+        allowed, budget = self._per_network.take(network)
         if not allowed:
             return _too_many(budget, f"More than {budget.limit} wrong keys a minute came from your address.")
         detail, hint = self._keys.trouble()
         log.warning("refused", address=network, reason=detail)
         return Problem(401, detail, hint, {"WWW-Authenticate": 'X-API-Key realm="lstmc"'})
-
-    def _take(self, item: RateLimitItemPerMinute, subject: str) -> tuple[bool, Budget]:
-        allowed = self._window.hit(item, subject)
-        stats = self._window.get_window_stats(item, subject)
-        wait = max(1, math.ceil(stats.reset_time - time.time()))
-        return allowed, Budget(item.amount, max(0, stats.remaining), wait)
 
 
 def network_of(address: str) -> str:

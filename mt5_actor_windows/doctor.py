@@ -26,7 +26,7 @@ import httpx
 from configs.settings import Settings, make_settings
 from market.errors import ConfigError, LstmcError
 from mt5_actor_windows import node_checks
-from mt5_actor_windows.node_checks import Facts, Finding
+from mt5_actor_windows.node_checks import Facts, Finding, checked
 from mt5_actor_windows.session import real_terminal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,13 +102,7 @@ def checks(asked: Asked, probes: Probes) -> list[dict[str, Any]]:
 def _check(name: str, look: Callable[[], Finding], here: bool = True) -> dict[str, Any]:
     if not here:
         return {"check": name, "ok": True, "found": "only on Windows", "fix": ""}
-    try:
-        ok, found, fix = look()
-    except LstmcError as error:
-        ok, found, fix = False, error.message, error.hint
-    except Exception as error:  # a broken check is a finding, not a crash
-        ok, found, fix = False, f"{type(error).__name__}: {error}", ""
-    return {"check": name, "ok": ok, "found": found, "fix": "" if ok else fix}
+    return checked(name, look)
 
 
 def _once(look: Callable[[], Mapping[str, Any]]) -> Callable[[], Mapping[str, Any]]:

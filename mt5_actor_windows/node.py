@@ -163,19 +163,19 @@ def _checked(options: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parsed(argv)
     home = Path(options.home or os.environ.get("LSTMC_HOME") or ROOT / ".lstmc").expanduser().resolve()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor above us ends us as Ctrl-C does
+    kept: list[KeptProgram] = []
     try:
         _checked(options)
-        kept = programs(options, home, say)
+        kept += programs(options, home, say)
         if not options.no_ray:
             warm_up(home, say)
-    except LstmcError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor above us ends us as Ctrl-C does
-    try:
         while True:
             step_all(kept)
             time.sleep(STEP_SECONDS)
+    except LstmcError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         return 0
     finally:

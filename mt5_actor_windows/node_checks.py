@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import Settings
-from market.errors import ConfigError
+from market.errors import ConfigError, LstmcError
 from market.timeframes import Timeframe
 from mt5_actor_windows import node_ports
 
@@ -27,6 +27,17 @@ OURS = "the node"  # who holds a port
 
 Finding = tuple[bool, str, str]  # ok, found, fix
 Facts = Mapping[str, Any]  # what install/windows_facts.ps1 prints
+
+
+def checked(name: str, look: Callable[[], Finding]) -> dict[str, Any]:
+    """{"check", "ok", "found", "fix"}. What a check raises is its finding: it must not hide the others."""
+    try:
+        ok, found, fix = look()
+    except LstmcError as error:
+        ok, found, fix = False, error.message, error.hint
+    except Exception as error:
+        ok, found, fix = False, f"{type(error).__name__}: {error}", ""
+    return {"check": name, "ok": ok, "found": found, "fix": "" if ok else fix}
 
 
 # -- Python and packages

@@ -73,6 +73,7 @@ class ProgramTree:
     def end(self) -> None:
         self._look()
         _end(self._known)
+        self._process.kill()  # also where it could not be looked at
         self._process.wait()
         self._reader.join(timeout=5)
         self._log.close()

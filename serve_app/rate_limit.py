@@ -6,49 +6,19 @@ one bucket for the whole cluster is later work.
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
+from mt5_actor_windows.request_budget import Budget, MinuteWindow
 from serve_app.problems import Problem
-
-WINDOW_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a subject has left: `reset_seconds` until the oldest request leaves the window."""
-
-    limit: int
-    remaining: int
-    reset_seconds: int
-
-    def headers(self) -> dict[str, str]:
-        return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_seconds),
-            "RateLimit-Policy": f"{self.limit};w={WINDOW_SECONDS}",
-        }
 
 
 class RateLimiter:
     """At most `per_minute` requests per subject in any 60 wall seconds."""
 
     def __init__(self, per_minute: int) -> None:
-        self._item = RateLimitItemPerMinute(per_minute)
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._window = MinuteWindow(per_minute)
 
     def take(self, subject: str) -> Budget:
         """Count one request of `subject`; Problem 429 with Retry-After when the window is full."""
-        allowed = self._window.hit(self._item, subject)
-        stats = self._window.get_window_stats(self._item, subject)
-        wait = max(1, math.ceil(stats.reset_time - time.time()))
-        budget = Budget(self._item.amount, max(0, stats.remaining), wait)
+        allowed, budget = self._window.take(subject)
         if not allowed:
             raise _too_many(budget)
         return budget
