@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,31 +16,40 @@ app = new_app()
 def _registry() -> Any:
     from tuning.registry import Registry
 
-    return Registry(settings().registry_path)
+    return Registry.of(settings())
 
 
 def _champion_ids(registry: Any) -> set[str]:
-    champions = [registry.champion(timeframe) for timeframe in settings().timeframes]
-    return {version.id for version in champions if version is not None}
+    champions = [registry.champion_pointer_or_none(timeframe) for timeframe in settings().timeframes]
+    return {pointer["id"] for pointer in champions if pointer is not None}
 
 
 @app.command("list", epilog=example("lstmc models list"))
 def list_(as_json: Json = False) -> None:
-    """All models, newest first; the champion is marked."""
+    """All models, newest first; the champion is marked. Those that are refused come last, with the reason."""
     registry = _registry()
     champions = _champion_ids(registry)
-    models = [version.to_dict() | {"champion": version.id in champions} for version in registry.list()]
-    lines = [
-        ["*" if m["champion"] else "", m["id"], m["timeframe"], m["kind"], len(m["symbols"]), m["trained_until"]]
-        for m in models
+    models = [
+        version.to_dict() | {"champion": version.id in champions, "signed_by": registry.signed_by(version.id)}
+        for version in registry.list()
     ]
-    show(
-        models,
-        as_json,
-        lambda _: (
-            rows(["", "id", "timeframe", "kind", "symbols", "trained until"], lines) if models else "no models yet"
-        ),
-    )
+    models += [
+        {"id": name, "champion": name in champions, "signed_by": None, "refused": error.message, "hint": error.hint}
+        for name, error in registry.refused().items()
+    ]
+    show(models, as_json, lambda _: _list_words(models) if models else "no models yet")
+
+
+def _list_words(models: list[dict[str, Any]]) -> str:
+    sound = [m for m in models if m["signed_by"]]
+    lines = [
+        ["*" if m["champion"] else "", m["id"], m["timeframe"], m["kind"], len(m["symbols"]), m["trained_until"],
+         m["signed_by"]]
+        for m in sound
+    ]  # fmt: skip
+    table = rows(["", "id", "timeframe", "kind", "symbols", "trained until", "signed by"], lines)
+    bad = [f"{'*' if m['champion'] else ' '} {m['refused']} {m['hint']}" for m in models if not m["signed_by"]]
+    return "\n".join([*([table] if sound else []), *bad])
 
 
 @app.command("show", epilog=example("lstmc models show h1-0123456789abcdef"))
@@ -49,29 +57,25 @@ def show_(
     model_id: Annotated[str | None, typer.Argument(help="Default: the champion of the first timeframe.")] = None,
     as_json: Json = False,
 ) -> None:
-    """One model: what it saw, what was measured out of sample, and how it was judged."""
+    """One model: who signed it, what it saw, what was measured out of sample, and how it was judged."""
+    from tuning.bundle import read_report
+
     registry = _registry()
-    version = registry.get(model_id) if model_id else _first_champion(registry)
-    shown = version.to_dict() | {"report": _report(registry.path(version.id))}
-    show(shown, as_json, _version_words)
+    version = registry.verified(model_id or _first_champion(registry))
+    shown = version.to_dict() | {"signed_by": registry.signed_by(version.id)}
+    show(shown | {"report": read_report(registry.path(version.id))}, as_json, _version_words)
 
 
-def _first_champion(registry: Any) -> Any:
-    champion = registry.champion(settings().timeframes[0])
-    if champion is None:
+def _first_champion(registry: Any) -> str:
+    pointer = registry.champion_pointer(settings().timeframes[0])
+    if pointer is None:
         raise NoChampion("There is no champion yet.", hint="`lstmc up` makes the first one as soon as history is in.")
-    return champion
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    """The bundle's report.json, what `lstmc evaluate` would write; {} for a model without one."""
-    path = folder / "report.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return str(pointer["id"])
 
 
 def _version_words(version: dict[str, Any]) -> str:
     head = [[key, version[key] if not isinstance(version[key], list) else ", ".join(map(str, version[key]))]
-            for key in ("id", "kind", "timeframe", "symbols", "horizons", "trained_from", "trained_until", "data_version", "spec_digest", "code_commit", "made_at")]  # fmt: skip
+            for key in ("id", "kind", "timeframe", "symbols", "horizons", "trained_from", "trained_until", "data_version", "spec_digest", "code_commit", "made_at", "signed_by")]  # fmt: skip
     cards = [
         [
             c["target"],
@@ -141,7 +145,8 @@ def _figure(value: float | None) -> str:
 
 @app.command(epilog=example('lstmc models promote h1-0123456789abcdef --why "checked by hand"'))
 def promote(model_id: str, why: Annotated[str, typer.Option()] = "promoted by hand", as_json: Json = False) -> None:
-    """Make a model the champion; the running cluster follows within seconds."""
+    """Make a model the champion, once it has forecast the stored bars in a process of its own; the running cluster
+    follows within seconds."""
     version = _registry().promote(model_id, why)
     show(
         {"champion": version.id, "timeframe": version.timeframe},
@@ -161,3 +166,20 @@ def rollback(timeframe: Annotated[str, typer.Option()] = "H1", as_json: Json = F
         as_json,
         lambda _: f"{version.id} is the champion of {version.timeframe} again",
     )
+
+
+@app.command(epilog=example("lstmc models trust 0123456789abcdef.pem"))
+def trust(
+    file: Annotated[Path | None, typer.Argument(help="Another installation's public key (PEM). Default: list.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Load models that were signed with another installation's key, too; without FILE, whose are loaded."""
+    keys = _registry().keys
+    added = keys.trust(file) if file else None
+    own = keys.own()
+    found = [
+        {"key": name, "own": name == own, "added": name == added, "file": str(keys.public_file(name))}
+        for name in keys.trusted()
+    ]
+    lines = [[f["key"], "own" if f["own"] else "added" if f["added"] else "", f["file"]] for f in found]
+    show(found, as_json, lambda _: rows(["key", "", "file"], lines) if found else "nothing has been signed here yet")
