@@ -17,8 +17,9 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from configs.settings import Settings
 from market.errors import BundleRefused, ModelError, NoChampion
 from market.forecasts import iso_utc
 from market.timeframes import Timeframe
-from tuning.bundle import SIGNATURE, Bundle, load_bundle, read_version, sign, signer, verify, write_json
+from tuning.bundle import SIGNATURE, Bundle, load_bundle, read_report, read_version, sign, signer, verify, write_json
 from tuning.bundle_signature import BundleKeys, refused
 from tuning.model_version import ModelVersion
 
@@ -40,12 +41,18 @@ class Registry:
     """`path` is created on the first write; an absent folder is an empty registry.
 
     keys: whose bundles are loaded, and what new ones are signed with. trial: raises BundleRefused for a bundle's folder
-    that must not become champion.
+    that must not become champion. now: the wall clock that dates promotions.
     """
 
-    def __init__(self, path: Path, keys: BundleKeys, trial: Callable[[Path], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        keys: BundleKeys,
+        trial: Callable[[Path], None] | None = None,
+        now: Callable[[], datetime] = partial(datetime.now, UTC),
+    ) -> None:
         self.root = Path(path)
-        self.keys, self._trial = keys, trial
+        self.keys, self._trial, self._now = keys, trial, now
         self._models = self.root / "models"
         self._champions = self.root / "champions"
 
@@ -183,15 +190,50 @@ class Registry:
             self._replace(timeframe, line[-2], "rollback", f"Rolled back from {line[-1]}.")
         return version
 
+    def demote(self, timeframe: str, model_id: str, why: str, evidence: dict[str, Any]) -> ModelVersion | None:
+        """Replace a champion whose live losses are worse than its baseline's: by the newest econometric champion before
+        it, else by the newest of any kind -> the champion now. None when another serves already.
+
+        `evidence`: JSON-ready, with `known_until`; it stays in the history beside the model's recipe. NoChampion when
+        there is none before that is sound.
+        """
+        with self._lock():
+            line = self._succession(timeframe)
+            if not line or line[-1] != model_id:
+                return None
+            before = self._sound(list(dict.fromkeys(earlier for earlier in line[-2::-1] if earlier != model_id)))
+            if not before:
+                raise _no_earlier(timeframe)
+            chosen = next((version for version in before if version.kind == "econometric"), before[0])
+            lost = evidence | {"recipe": self._recipe(model_id)}
+            self._replace(timeframe, chosen.id, "rollback", why, live_loss=lost)
+        return chosen
+
+    def _sound(self, ids: Ids) -> Versions:
+        found = []
+        for model_id in ids:
+            with suppress(ModelError):
+                found.append(self.verified(model_id))
+        return found
+
+    def _recipe(self, model_id: str) -> str | None:
+        with suppress(ModelError):
+            self.verified(model_id)
+            return read_report(self.path(model_id)).get("recipe")
+        return None
+
     def champion_history(self, timeframe: str) -> History:
-        """Promotions and rollbacks, oldest first: {"at", "action", "id", "before", "why"}."""
+        """Promotions and rollbacks, oldest first: {"at", "action", "id", "before", "why"}; a rollback for live losses
+        also has "live_loss"."""
         return _read_lines(self._champions / f"{Timeframe.parse(timeframe).value}.history.jsonl")
 
     def record_run(self, timeframe: str, record: dict[str, Any]) -> None:
         """Keep how a training run ended, whether or not it made a champion: {"preset", "promoted", "why", ...}."""
         with self._lock():
             self._champions.mkdir(parents=True, exist_ok=True)
-            _append_line(self._champions / f"{Timeframe.parse(timeframe).value}.runs.jsonl", {"at": _now()} | record)
+            _append_line(
+                self._champions / f"{Timeframe.parse(timeframe).value}.runs.jsonl", {"at": self._stamp()} | record
+            )
 
     def runs(self, timeframe: str) -> History:
         """Training runs as recorded, oldest first; each has "at", UTC."""
@@ -211,11 +253,11 @@ class Registry:
         # The pointer decides: a crash may have left the history one entry ahead of it.
         return line[: line.index(present) + 1] if present in line else [*line, present]
 
-    def _replace(self, timeframe: str, model_id: str, action: str, why: str) -> None:
+    def _replace(self, timeframe: str, model_id: str, action: str, why: str, **more: Any) -> None:
         self._champions.mkdir(parents=True, exist_ok=True)
-        now = _now()
+        now = self._stamp()
         before = (self.champion_pointer_or_none(timeframe) or {}).get("id")
-        entry = {"at": now, "action": action, "id": model_id, "before": before, "why": why}
+        entry = {"at": now, "action": action, "id": model_id, "before": before, "why": why} | more
         _append_line(self._champions / f"{timeframe}.history.jsonl", entry)
         write_json(self._pointer(timeframe), {"id": model_id, "since": now, "why": why})
 
@@ -225,6 +267,9 @@ class Registry:
             return self.champion_pointer(timeframe)
         except ModelError:
             return None
+
+    def _stamp(self) -> str | None:
+        return iso_utc(self._now().replace(microsecond=0))
 
     def _pointer(self, timeframe: str) -> Path:
         return self._champions / f"{Timeframe.parse(timeframe).value}.json"
@@ -249,10 +294,6 @@ def _called(folder: Path, version: ModelVersion) -> ModelVersion:
 
 def _no_earlier(timeframe: str) -> NoChampion:
     return NoChampion(f"There is no earlier champion for {timeframe}.", hint="Promote one: `lstmc models promote ID`.")
-
-
-def _now() -> str | None:
-    return iso_utc(datetime.now(UTC).replace(microsecond=0))
 
 
 def _append_line(path: Path, entry: dict[str, Any]) -> None:

@@ -21,11 +21,11 @@ from datetime import timedelta
 from typing import Any
 
 from configs.settings import Settings, load_settings
-from market.errors import InputError, LstmcError, ModelError
+from market.errors import BundleRefused, InputError, LstmcError, ModelError
 from market.forecasts import jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
-from tuning.candidate import Data, build, champion_losses, make_report, read_data, recipe
+from tuning.candidate import Data, barred_by_live_loss, build, champion_losses, make_report, read_data, recipe
 from tuning.cross_validate import RunUnits, cross_validate, in_process
 from tuning.distributed import cluster, process_pool, run_units_on_ray
 from tuning.evaluate import finite
@@ -172,17 +172,22 @@ def _run(
     floor = judge_floor(oof, leaks)
     _guarded(progress, deadline)("final fit", 0, 1)
     lost = would_lose(champion, gate)
-    promoted = gate.promoted and not lost
-    refit = not gate.promoted and needs_refit(champion, data)
+    barred = barred_by_live_loss(registry, timeframe, preset, data) if gate.promoted else ""
+    promoted = gate.promoted and not lost and not barred
+    refit = not (gate.promoted and not barred) and needs_refit(champion, data)
     report = make_report(oof, gate, floor, timeframe, preset, data, time.monotonic() - started)
     if not promoted and not refit:
-        why = f"Not promoted: it would lose {', '.join(lost)}, which the champion serves. " if lost else ""
+        why = f"Not promoted: it would lose {', '.join(lost)}, which the champion serves. " if lost else barred
         outcome = Outcome(timeframe.value, False, why + gate.why, champion.id if champion else None, None, report)
     else:
         model = build(registry, data, timeframe, preset, oof, gate if promoted else NOBODY, floor, run_units, report)
-        why = gate.why if promoted else f"The econometric champion, refitted on newer bars. {gate.why}"
-        registry.promote(model.id, why)
-        outcome = Outcome(timeframe.value, promoted, why, model.id, model, report)
+        why = gate.why if promoted else f"The econometric champion, refitted on newer bars. {barred}{gate.why}"
+        try:
+            registry.promote(model.id, why)
+            outcome = Outcome(timeframe.value, promoted, why, model.id, model, report)
+        except BundleRefused as error:  # its trial has failed: a result like any other, and the champion stays
+            stays = champion.id if champion else None
+            outcome = Outcome(timeframe.value, False, f"Not promoted: {error.message}", stays, model, report)
     registry.record_run(timeframe.value, outcome.record(preset))
     return outcome
 
