@@ -315,6 +315,14 @@ class PredictionLedger:
             outcomes.setdefault(outcome.forecast_seq, {})[str(body["bars"])] = body
         return [json.loads(row.body) | {"outcomes": outcomes.get(row.seq, {})} for row in rows]
 
+    def recorded(self, model_id: str, timeframe: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """One model's forecasts as of [since, until], by as-of and symbol."""
+        where = [_forecasts.c.model_id == model_id, _forecasts.c.timeframe == timeframe]
+        where += [_forecasts.c.as_of >= iso_utc(since), _forecasts.c.as_of <= iso_utc(until)]
+        query = sa.select(_forecasts.c.body).where(*where).order_by(_forecasts.c.as_of, _forecasts.c.symbol)
+        with self._database.reading() as db:
+            return [json.loads(body) for body in db.execute(query).scalars()]
+
     def settled(
         self, timeframe: str, after: int = 0, model_id: str | None = None, limit: int = SETTLED_AT_ONCE
     ) -> list[Settled]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cluster.console import Json, example, new_app, rows, settings, show
-from market.errors import NoChampion
+from cluster.console import Json, comma_list, example, moment, new_app, note, rows, settings, show
+from market.errors import InputError, LedgerError, NoChampion
 
 app = new_app()
+NAMED = 20  # differences that are printed in words; --json has all
 
 
 def _registry() -> Any:
@@ -183,3 +185,81 @@ def trust(
     ]
     lines = [[f["key"], "own" if f["own"] else "added" if f["added"] else "", f["file"]] for f in found]
     show(found, as_json, lambda _: rows(["key", "", "file"], lines) if found else "nothing has been signed here yet")
+
+
+@app.command(
+    epilog=example("lstmc models replay h1-0123456789abcdef --from 2020-02-03 --to 2020-02-07 --out replay.jsonl")
+)
+def replay(
+    model_id: str,
+    since: Annotated[str, typer.Option("--from", help="First as-of close, UTC.")],
+    until: Annotated[str, typer.Option("--to", help="Last as-of close, UTC.")],
+    symbols: Annotated[str | None, typer.Option(help="Comma-separated; default: all that the model knows.")] = None,
+    data_version: Annotated[
+        str | None, typer.Option(help="Bars as they were, as bars@12; default: the newest.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write one forecast a line.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A stored model on stored bars once more, compared with what the ledger says it forecast when it served."""
+    from market.bar_store import BarStore
+    from market.symbols import symbols as known_symbols
+    from tuning.replay import bars_of, line
+    from tuning.replay import replay as replayed
+
+    first, last = moment(since, "--from"), moment(until, "--to")
+    if first > last:
+        raise InputError("--from is after --to.", hint="Write --from 2020-02-03 --to 2020-02-07.")
+    bundle, store = _registry().load(model_id), BarStore(settings().bars_path)
+    version = data_version or store.data_version()
+    asked = [symbol.code for symbol in known_symbols(comma_list(symbols) or [])]
+    made = list(replayed(bundle, bars_of(store, bundle, asked, last, version), first, last))
+    text = "".join(line(forecast) + "\n" for forecast in made)
+    said = {
+        "model_id": model_id,
+        "data_version": version,
+        "count": len(made),
+        "sha256": sha256(text.encode()).hexdigest(),
+        "ledger": _compared(made, model_id, bundle.version.timeframe, first, last),
+    }
+    if out:
+        out.write_text(text)
+    elif as_json:
+        said["forecasts"] = made
+    show(said, as_json, _replay_words)
+
+
+def _compared(made: list[dict[str, Any]], model_id: str, timeframe: str, first: Any, last: Any) -> dict[str, Any]:
+    """How many of the replayed forecasts the ledger has, and which of those are not the same."""
+    from actors.prediction_ledger import PredictionLedger
+    from tuning.replay import line, own_words
+
+    try:
+        ledger = PredictionLedger.of(settings())
+        try:
+            rows = ledger.recorded(model_id, timeframe, first, last)
+        finally:
+            ledger.close()
+    except LedgerError as error:
+        note(f"not compared: {error}")
+        return {"recorded": None, "same": None, "different": [], "reason": error.message}
+    known = {(row["symbol"], row["as_of"]): row for row in rows}
+    both = [(one, known[key]) for one in made if (key := (one["symbol"], one["as_of"])) in known]
+    different = [
+        {"symbol": one["symbol"], "as_of": one["as_of"], "served_from": row["data_version"]}
+        for one, row in both
+        if line(one) != line(one | {"horizons": [own_words(horizon) for horizon in row["horizons"]]})
+    ]
+    return {"recorded": len(both), "same": len(both) - len(different), "different": different, "reason": ""}
+
+
+def _replay_words(said: dict[str, Any]) -> str:
+    ledger = said["ledger"]
+    lines = [f"{said['count']} forecasts of {said['model_id']} from {said['data_version']}, sha256 {said['sha256']}"]
+    if ledger["recorded"] is not None:
+        lines.append(f"{ledger['recorded']} of them are in the ledger, {ledger['same']} are the same")
+    lines += [
+        f"differs: {d['symbol']} {d['as_of']}, served from {d['served_from']} (its bars were revised since?)"
+        for d in ledger["different"][:NAMED]
+    ]
+    return "\n".join(lines)
