@@ -12,8 +12,11 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from actors.forecast_spool import ForecastSpool, SpooledForecast, SpoolFull
+from actors.live_judge import LiveJudge, LiveVerdict
+from actors.prediction_ledger import Settled
 from market.forecasts import Forecast
 from market.timeframes import Timeframe
+from tuning.model_version import ModelVersion
 
 RETRY_SECONDS = 5.0  # wall seconds in which a ledger that failed is left alone: each try may wait for its network
 BATCH = 500  # forecasts that are replayed between two looks at the market
@@ -29,6 +32,7 @@ class Ledger(Protocol):
     def oldest_pending(self, symbol: str, timeframe: str) -> datetime | None: ...
     def settle(self, bars: pa.Table) -> int: ...
     def coverage(self, timeframe: str, bars: int, symbol: str | None = None, model_id: str | None = None) -> Any: ...
+    def settled(self, timeframe: str, after: int = 0, model_id: str | None = None) -> Sequence[Settled]: ...
 
 
 class ForecastRecord:
@@ -44,6 +48,7 @@ class ForecastRecord:
     ) -> None:
         self._ledger, self._spool, self._bars_since = ledger, spool, bars_since
         self._wall, self._market_now = wall, market_now
+        self._judge = LiveJudge(ledger.settled)
         self._trouble = self._why_withheld = ""
         self._again_at = self._withheld_until = wall()
 
@@ -113,6 +118,10 @@ class ForecastRecord:
     def coverage(self, timeframe: str, bars: int, symbol: str | None, model_id: str) -> Any:
         """PredictionLedger.coverage; None while the ledger is away."""
         return self._ask(lambda: self._ledger.coverage(timeframe, bars, symbol, model_id))
+
+    def verdicts(self, version: ModelVersion, since: datetime) -> list[LiveVerdict] | None:
+        """LiveJudge.verdicts; None while the ledger is away."""
+        return self._ask(lambda: self._judge.verdicts(version, since))
 
     def _back_to_oldest_pending(self, bars: pa.Table) -> pa.Table:
         """The tail, or more bars from the store when forecasts from before the tail still wait for their outcome."""

@@ -27,7 +27,7 @@ class SpoolFull(LedgerError): ...
 
 @dataclass(frozen=True)
 class SpooledForecast:
-    """`body`: Forecast.to_dict(). `spooled_at`: wall time, `market_time`: the market's, both as ISO text in UTC."""
+    """`body`: Forecast.record(). `spooled_at`: wall time, `market_time`: the market's, both as ISO text in UTC."""
 
     body: dict[str, Any]
     spooled_at: str
@@ -63,12 +63,12 @@ class ForecastSpool:
         number, last, lines = self._lines, self._last, []
         for forecast in forecasts:
             number += 1
-            fields = {"n": number, "spooled_at": spooled_at, "market_time": market_time, "forecast": forecast.to_dict()}
+            fields = {"n": number, "spooled_at": spooled_at, "market_time": market_time, "forecast": forecast.record()}
             link = self._link(last, fields)
             lines.append(canonical(fields | {"previous": last, "hash": link}) + "\n")
             last = link
         self._write("".join(lines).encode())
-        self._waiting += (SpooledForecast(f.to_dict(), spooled_at, market_time) for f in forecasts)
+        self._waiting += (SpooledForecast(f.record(), spooled_at, market_time) for f in forecasts)
         self._lines, self._last = number, last
 
     def first(self, n: int) -> list[SpooledForecast]:

@@ -18,7 +18,7 @@ from actors.forecast_record import BarsSince, ForecastRecord, Ledger, in_one_lin
 from actors.forecast_spool import ForecastSpool
 from actors.signals import make_signal
 from configs.settings import Settings
-from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable
+from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable, parse_utc
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
@@ -36,14 +36,17 @@ class Champions(Protocol):
 
     def champion_pointer(self, timeframe: str) -> dict[str, Any] | None: ...
     def get(self, model_id: str) -> ModelVersion: ...
+    def demote(self, timeframe: str, model_id: str, why: str, evidence: dict[str, Any]) -> ModelVersion | None: ...
 
 
 @dataclass(frozen=True)
 class Serving:
-    """The model that answers for one timeframe."""
+    """The model that answers for one timeframe. `since`, `why`: when and why it became champion."""
 
     version: ModelVersion
     bars_needed: int
+    since: datetime
+    why: str
 
 
 class Forecaster:
@@ -79,6 +82,7 @@ class Forecaster:
         self._retry_at: dict[str, datetime] = {}
         self._problems: dict[str, str] = {}
         self._source: dict[str, Any] = {}
+        self._live: dict[str, list[dict[str, Any]]] = {}
         self._started_at = wall()
         self._said: dict[str, Any] = {}
         self._board = BoardUpdate(version=0, status=self._status())
@@ -142,10 +146,11 @@ class Forecaster:
         if serving is not None and serving.version.id == pointer["id"]:
             return self._clear(f"champion {timeframe}")
         if self._wall() >= self._retry_at.get(pointer["id"], self._started_at):
-            self._take_over(timeframe, pointer["id"])
+            self._take_over(timeframe, pointer)
 
-    def _take_over(self, timeframe: str, model_id: str) -> None:
+    def _take_over(self, timeframe: str, pointer: dict[str, Any]) -> None:
         """Switch only after the predictor has loaded, verified and probed the model; otherwise the old one stays."""
+        model_id: str = pointer["id"]
         version, pause = None, RETRY_SECONDS
         try:
             answer = self._warm(model_id)
@@ -157,9 +162,30 @@ class Forecaster:
             old = self._serving.get(timeframe)
             stays = f"; {old.version.id} stays" if old else ""
             return self._note(f"champion {timeframe}", f"{model_id} could not be loaded: {answer.get('reason')}{stays}")
-        self._serving[timeframe] = Serving(version, int(answer.get("bars_needed") or 1))
+        since = parse_utc(pointer["since"])
+        self._serving[timeframe] = Serving(version, int(answer.get("bars_needed") or 1), since, pointer["why"])
+        self._live.pop(timeframe, None)
         self._clear(f"champion {timeframe}")
         self._due |= {(symbol, timeframe) for symbol in self._settings.symbols}
+
+    def _judge(self, timeframe: str, serving: Serving) -> None:
+        """Look at the champion's live losses; a stack that is worse than its own baseline has to go.
+
+        An econometric champion is only measured: it is the baseline's kin, and training refits it.
+        """
+        verdicts = self._record.verdicts(serving.version, serving.since)
+        if verdicts is None:
+            return
+        self._live[timeframe] = [verdict.to_dict() for verdict in verdicts]
+        worse = [verdict for verdict in verdicts if verdict.worse]
+        if not worse or serving.version.kind != "stack":
+            return self._clear(f"live loss {timeframe}")
+        why = f"{serving.version.id} was taken down: " + "; ".join(verdict.in_words() for verdict in worse) + "."
+        try:
+            self._registry.demote(timeframe, serving.version.id, why, worse[0].to_dict())
+            self._clear(f"live loss {timeframe}")
+        except Exception as error:  # nothing to go back to, or a disk that is full: it goes on serving, and says so
+            self._note(f"live loss {timeframe}", f"{why} It still serves: {in_one_line(error)}")
 
     # Forecasting
 
@@ -180,6 +206,7 @@ class Forecaster:
         self._clear(f"forecast {timeframe}")
         for table in bars.values():
             self._record.settle(table)
+        self._judge(timeframe, serving)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
             self._note(f"bars {symbol}/{timeframe}", f"{serving.version.id} gave no forecast of {symbol}.")
@@ -267,7 +294,7 @@ class Forecaster:
             forecasts={key: forecast.to_dict() for key, forecast in forecasts.items()},
             signals=signals,
             skill={timeframe: self._cards(serving.version) for timeframe, serving in self._serving.items()},
-            models={timeframe: serving.version.to_dict() for timeframe, serving in self._serving.items()},
+            models={timeframe: self._card(timeframe, serving) for timeframe, serving in self._serving.items()},
             bars={key: _rows(table, self._settings.board_bars) for key, table in bars.items()},
             status=self._status(),
         )
@@ -285,6 +312,11 @@ class Forecaster:
         except Exception as error:  # replicas pull the board by themselves every few seconds
             self._note("publish", f"The HTTP side could not be told: {in_one_line(error)}")
 
+    def _card(self, timeframe: str, serving: Serving) -> dict[str, Any]:
+        """The champion's identity card, since when and why it serves, and how it has done live."""
+        said = {"champion_since": iso_utc(serving.since), "champion_why": serving.why}
+        return serving.version.to_dict() | said | {"live": self._live.get(timeframe, [])}
+
     def _cards(self, version: ModelVersion) -> list[dict[str, Any]]:
         cards = [card for bars in version.horizons for card in self._skill(version, bars, None)]
         return [card.to_dict() for card in cards]
@@ -297,6 +329,8 @@ class Forecaster:
             "source": source or {"connected": False, "reason": "the market data actor has not reported yet"},
             "transport": self._source.get("transport"),
             "champion": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
+            "champion_why": {timeframe: serving.why for timeframe, serving in self._serving.items()},
+            "live": dict(self._live),
             "due": len(self._due),
             "spooled": self._record.waiting,
             "problems": self._problems | self._record.problems,

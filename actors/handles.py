@@ -286,7 +286,7 @@ class ForecasterActor:
         self._store = BarStore(settings.bars_path)
         self._closed: queue.SimpleQueue[list[pa.Table]] = queue.SimpleQueue()
         self._core = Forecaster(
-            registry=Registry(settings.registry_path),
+            registry=Registry.of(settings),
             tail=self._tail,
             predict=_predict,
             warm=_warm,

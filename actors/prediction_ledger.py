@@ -23,6 +23,7 @@ from configs.settings import Settings
 from market.errors import LedgerBroken
 from market.forecasts import Forecast, iso_utc, parse_utc
 
+SETTLED_AT_ONCE = 5000
 BATCH = 200  # outcomes that are joined in one transaction
 
 _metadata = sa.MetaData()
@@ -121,6 +122,19 @@ class Verdict:
         return not self.broken
 
 
+@dataclass(frozen=True)
+class Settled:
+    """One horizon of one recorded forecast beside its outcome. `seq` rises in the order in which outcomes became known."""
+
+    seq: int
+    symbol: str
+    as_of: datetime
+    made_at: datetime  # wall clock
+    model_id: str
+    horizon: dict[str, Any]  # as recorded: HorizonForecast
+    outcome: dict[str, Any]  # bars, closed_at, close, return, volatility, ...
+
+
 class PredictionLedger:
     """One writer; any number of readers. `key`: what the chains are signed with; `url`, `schema`: see LedgerDatabase.
 
@@ -170,7 +184,7 @@ class PredictionLedger:
             body = forecast.body
             times |= {"spooled_at": forecast.spooled_at, "spooled_market_time": forecast.market_time}
         else:
-            body = forecast.to_dict()
+            body = forecast.record()
         ends = [parse_utc(horizon["target_time"]) for horizon in body["horizons"]]
         return body | times | {"recorded_late": bool(ends) and self._market_now() >= min(ends)}
 
@@ -301,6 +315,35 @@ class PredictionLedger:
             outcomes.setdefault(outcome.forecast_seq, {})[str(body["bars"])] = body
         return [json.loads(row.body) | {"outcomes": outcomes.get(row.seq, {})} for row in rows]
 
+    def recorded(self, model_id: str, timeframe: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """One model's forecasts as of [since, until], by as-of and symbol."""
+        where = [_forecasts.c.model_id == model_id, _forecasts.c.timeframe == timeframe]
+        where += [_forecasts.c.as_of >= iso_utc(since), _forecasts.c.as_of <= iso_utc(until)]
+        query = sa.select(_forecasts.c.body).where(*where).order_by(_forecasts.c.as_of, _forecasts.c.symbol)
+        with self._database.reading() as db:
+            return [json.loads(body) for body in db.execute(query).scalars()]
+
+    def settled(
+        self, timeframe: str, after: int = 0, model_id: str | None = None, limit: int = SETTLED_AT_ONCE
+    ) -> list[Settled]:
+        """Forecasts whose outcome is known, in the order of `seq` from `after` on, at most `limit`."""
+        where = [_outcomes.c.timeframe == timeframe, _outcomes.c.seq > after]
+        where += [_forecasts.c.model_id == model_id] if model_id else []
+        query = (
+            sa.select(
+                _outcomes.c.seq,
+                _outcomes.c.bars,
+                _outcomes.c.body.label("outcome"),
+                _forecasts.c.body.label("forecast"),
+            )
+            .join(_forecasts, _forecasts.c.seq == _outcomes.c.forecast_seq)
+            .where(*where)
+            .order_by(_outcomes.c.seq)
+            .limit(limit)
+        )
+        with self._database.reading() as db:
+            return [_settled(row) for row in db.execute(query)]
+
     def count(self) -> int:
         with self._database.reading() as db:
             return int(db.execute(sa.select(sa.func.count()).select_from(_forecasts)).scalar_one())
@@ -389,6 +432,19 @@ class PredictionLedger:
 
     def _seal(self, rows: int, last: str) -> str:
         return signature(self._key, f"seal {rows} {last}")
+
+
+def _settled(row: Any) -> Settled:
+    forecast = json.loads(row.forecast)
+    return Settled(
+        seq=row.seq,
+        symbol=forecast["symbol"],
+        as_of=parse_utc(forecast["as_of"]),
+        made_at=parse_utc(forecast["made_at"]),
+        model_id=forecast["model_id"],
+        horizon=next(horizon for horizon in forecast["horizons"] if horizon["bars"] == row.bars),
+        outcome=json.loads(row.outcome),
+    )
 
 
 def _seal_of(db: sa.Connection, chain: str) -> Any:

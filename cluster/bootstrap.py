@@ -321,7 +321,7 @@ def _first_training(settings: Settings, progress: Progress) -> None:
     """Submit the first training of this market, unless one has come to its end before."""
     from tuning.registry import Registry
 
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     if settings.train_on_start and any(not registry.runs(timeframe) for timeframe in settings.timeframes):
         progress.say(f"first training submitted: {jobs.submit_training(settings, settings.train_preset)}")
 

@@ -10,11 +10,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.progress import Progress
 from configs.settings import Settings, load_settings
-from market.errors import ClusterError, LstmcError
+from market.errors import ClusterError, LstmcError, ModelError
+
+if TYPE_CHECKING:
+    from tuning.model_version import ModelVersion
+    from tuning.registry import Registry
 
 BACKFILL_SECONDS = 600.0
 
@@ -91,9 +95,9 @@ def _champions(settings: Settings, progress: Progress) -> None:
     """The econometric baseline as first champion, fitted on the cluster, where there is none."""
     from tuning.registry import Registry
 
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     for timeframe in settings.timeframes:
-        champion = registry.champion(timeframe)
+        champion = _usable_champion(registry, timeframe, progress)
         what = f"fitting the econometric champion for {timeframe}"
         if champion is None:
             future = _fit_champion(settings, timeframe)
@@ -101,6 +105,16 @@ def _champions(settings: Settings, progress: Progress) -> None:
             progress.say(f"champion of {timeframe}: {model_id} (econometric)")
         else:
             progress.say(f"champion of {timeframe}: {champion.id} ({champion.kind})")
+
+
+def _usable_champion(registry: Registry, timeframe: str, progress: Progress) -> ModelVersion | None:
+    """None, and a line that says why, when its files are gone, changed or not signed: another is fitted then."""
+    try:
+        champion = registry.champion(timeframe)
+        return registry.verified(champion.id) if champion else None
+    except ModelError as error:
+        progress.say(error.message)
+        return None
 
 
 def _await_champion(future: Future[Any], meanwhile: Callable[[], None]) -> str:

@@ -128,7 +128,7 @@ def api_status(settings: Settings) -> Any:
 def champions(settings: Settings) -> dict[str, Any]:
     from tuning.registry import Registry
 
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     found = {timeframe: registry.champion(timeframe) for timeframe in settings.timeframes}
     return {
         timeframe: None
@@ -142,7 +142,7 @@ def last_training(settings: Settings) -> dict[str, Any]:
     """How the last training run of each timeframe ended; None where there was none."""
     from tuning.registry import Registry
 
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     return {timeframe: next(reversed(registry.runs(timeframe)), None) for timeframe in settings.timeframes}
 
 

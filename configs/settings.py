@@ -165,6 +165,11 @@ class Settings(BaseSettings):
         return self.data_path / "registry"
 
     @property
+    def model_keys_path(self) -> Path:
+        """What bundles are signed with and whose are trusted; of the installation, not of one market."""
+        return self.home_path / "secrets" / "model_keys"
+
+    @property
     def ledger_url(self) -> SecretStr:
         """The secret `ledger_url`, a PostgreSQL's with its password; a SQLite file beside the bars where there is none.
 

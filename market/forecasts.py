@@ -70,12 +70,22 @@ class SkillCard:
 
 
 @dataclass(frozen=True)
+class BaselineForecast:
+    """What the econometric baseline inside the same model says at the same close, so that live outcomes judge both."""
+
+    name: str  # har_how
+    volatility: float
+    quantiles: dict[str, float]
+
+
+@dataclass(frozen=True)
 class HorizonForecast:
     """One horizon, `bars` ahead of the as-of close.
 
     `volatility`: standard deviation of the log-return over the horizon (0.004 = 0.4 %); `volatility_ratio`: against
     this symbol's usual level. `quantiles`: log-return at QUANTILE_LEVELS, keys "0.05" ...; `price_quantiles`: the same
     in price units. `p_up`: probability that the close is higher; equals the base rate unless a gate passed.
+    `baseline` is put on record and not published.
     """
 
     bars: int
@@ -87,6 +97,11 @@ class HorizonForecast:
     p_up: float | None
     skill: tuple[SkillCard, ...] = ()
     reason: str = ""
+    baseline: BaselineForecast | None = None
+
+
+# What the ledger keeps of a horizon beyond what is published.
+ON_RECORD_ONLY = ("baseline",)
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,15 @@ class Forecast:
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """What is published."""
+        body = self.record()
+        for horizon in body["horizons"]:
+            for name in ON_RECORD_ONLY:
+                horizon.pop(name, None)
+        return body
+
+    def record(self) -> dict[str, Any]:
+        """What goes into the ledger: all of it."""
         return jsonable(asdict(self))
 
 

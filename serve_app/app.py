@@ -108,4 +108,4 @@ def build(args: dict[str, Any]) -> serve.Application:
         **HEALTH,
         **SHUTDOWN,
     )
-    return api.bind(home, predictor.bind(bundle_loader(settings.registry_path)))
+    return api.bind(home, predictor.bind(bundle_loader(home)))

@@ -20,12 +20,12 @@ import jwt
 import orjson
 import structlog
 
+from configs.secret_files import stamp
 from configs.settings import Settings
 from market.errors import ConfigError
 from serve_app import token_keys
 from serve_app.problems import Problem, forbidden, unauthorized, unavailable
 from serve_app.revocations import read_revocations, revocations_path
-from serve_app.secret_files import stamp
 
 AUDIENCE = "lstmc-api"
 ISSUER = "lstmc"

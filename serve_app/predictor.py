@@ -7,12 +7,10 @@ while warming, and has no `reconfigure`, since one that raises is an outage.
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +22,7 @@ from market.forecasts import HorizonForecast
 from market.symbols import symbol as parse_symbol
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
+from tuning.trial import wrong_with
 
 BUNDLES_KEPT = 4
 PROBE_START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -95,21 +94,6 @@ def probe(model: Model) -> None:
                 raise _refused(model, f"{code}, {horizon.bars} bars: {why}")
 
 
-def wrong_with(horizon: HorizonForecast) -> str:
-    """What is wrong with a forecast, in words; empty when it is sound."""
-    if horizon.volatility is None or not math.isfinite(horizon.volatility) or horizon.volatility <= 0:
-        return f"volatility {horizon.volatility}"
-    levels = sorted(horizon.quantiles or {}, key=float)
-    values = [(horizon.quantiles or {})[level] for level in levels]
-    if not values or not all(math.isfinite(value) for value in values):
-        return "quantiles are missing or not finite"
-    if values != sorted(values):
-        return "quantiles are out of order"
-    if horizon.p_up is None or not 0 <= horizon.p_up <= 1:
-        return f"probability {horizon.p_up}"
-    return ""
-
-
 def _refused(model: Model, why: str) -> BundleRefused:
     return BundleRefused(
         f"The model {model.version.id} fails its probe ({why}).",
@@ -131,14 +115,14 @@ def probe_bars(code: str, timeframe: str, n: int) -> pa.Table:
     return bars_from_columns(code, frame, times, opened, high, low, close, received_at=PROBE_START + timedelta(days=1))
 
 
-def bundle_loader(registry_path: Path) -> Callable[[str], Model]:
-    """model id -> its verified bundle out of the registry."""
+def bundle_loader(home: str) -> Callable[[str], Model]:
+    """model id -> its verified bundle out of the registry of the installation in `home`."""
 
     def load(model_id: str) -> Model:
-        from tuning.bundle import load_bundle
+        from configs.settings import load_settings
         from tuning.registry import Registry
 
-        return load_bundle(Registry(registry_path).path(model_id))
+        return Registry.of(load_settings(home)).load(model_id)
 
     return load
 

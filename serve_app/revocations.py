@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from configs.secret_files import changing, write_owner_only
 from market.errors import ConfigError, InputError
 from market.forecasts import iso_utc, parse_utc
-from serve_app.secret_files import changing, write_owner_only
 
 MARGIN = timedelta(minutes=2)  # a token is let in for its leeway after it has expired
 _JTI = re.compile(r"^[A-Za-z0-9_-]{1,64}$")

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from configs.secret_files import changing, stamp, write_owner_only
 from market.errors import ConfigError, InputError
 from market.forecasts import iso_utc
-from serve_app.secret_files import changing, stamp, write_owner_only
 
 ALGORITHM = "EdDSA"  # RFC 8037; here always over Ed25519
 ROTATE = "lstmc token keys rotate"

@@ -1,7 +1,7 @@
-"""A trained model as a folder that proves what it is: weights and JSON, every file hashed, the manifest written last.
+"""A trained model as a folder that proves what it is: weights and JSON, every file hashed, the manifest signed.
 
-Loading verifies names, sizes and hashes before any parser sees a byte, and refuses everything it does not know. There
-is no pickle. Hashes show that a bundle is intact, not who made it. Knows no registry and no training.
+Loading checks the signature over the manifest's bytes, then names, sizes and hashes, before any parser sees a byte, and
+refuses everything it does not know. There is no pickle. Knows no registry and no training.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ import pyarrow as pa
 
 from market.errors import BundleRefused
 from market.forecasts import HorizonForecast
+from tuning.bundle_signature import RETRAIN, BundleKeys, refused
 from tuning.model_version import ModelVersion
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+PROOFS = (MANIFEST, SIGNATURE)  # what the manifest itself does not list
+MAX_MANIFEST_BYTES = 4 * 2**20
+MAX_SIGNATURE_BYTES = 1024
 EXTENSIONS = frozenset({".json", ".safetensors", ".txt", ".ubj"})
 MAX_FILE_BYTES = 512 * 1024 * 1024
 # Beside the model, hashed, but no part of its identity: how it was judged.
@@ -73,7 +78,7 @@ def save_bundle(
     report: Mapping[str, Any] | None = None,
     losses: Mapping[str, np.ndarray] | None = None,
 ) -> ModelVersion:
-    """Write the model into the new or empty `folder`, the manifest last.
+    """Write the model into the new or empty `folder`, the manifest last. Loading it wants a `sign` first.
 
     version_fields: ModelVersion's fields without `id`, `spec_digest`. report: what `evaluate` writes, for this model.
     losses: judged out-of-fold losses by target, and their rows, kept for later comparisons.
@@ -102,10 +107,15 @@ def bundle_id(timeframe: str, files: Mapping[str, Mapping[str, Any]], spec_diges
     return f"{timeframe.lower()}-{digest[:16]}"
 
 
-def load_bundle(path: Path, load: Callable[[Path], Forecaster] | None = None) -> Bundle:
+def sign(folder: Path, keys: BundleKeys) -> None:
+    """Put the installation's signature over the manifest, as it is now, beside it."""
+    write_whole(Path(folder) / SIGNATURE, keys.sign(_read_proof(Path(folder), MANIFEST, MAX_MANIFEST_BYTES)))
+
+
+def load_bundle(path: Path, keys: BundleKeys, load: Callable[[Path], Forecaster] | None = None) -> Bundle:
     """Verify, then parse. BundleRefused says what is wrong. `load`: a folder -> the model (default: Ensemble.load)."""
     path = Path(path)
-    version = verify(path)
+    version = verify(path, keys)
     try:
         ensemble = (load or _load_ensemble)(path)
     except BundleRefused:
@@ -123,9 +133,14 @@ def _load_ensemble(path: Path) -> Forecaster:
     return Ensemble.load(path)
 
 
-def verify(path: Path) -> ModelVersion:
-    """Check a bundle's folder byte by byte without parsing weights -> its ModelVersion, or BundleRefused."""
-    manifest = _read_manifest(path)
+def verify(path: Path, keys: BundleKeys) -> ModelVersion:
+    """Check a bundle's folder byte by byte -> its ModelVersion, or BundleRefused.
+
+    In this order: the signature over the manifest's bytes, the manifest, every name, size and hash; only then are the
+    files looked into, for numbers that are none.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path, keys)
     files = manifest["files"]
     for name in files:
         _check_name(path, name)
@@ -145,9 +160,14 @@ def verify(path: Path) -> ModelVersion:
     return version
 
 
-def read_version(path: Path) -> ModelVersion:
-    """The identity card from the manifest, nothing verified: for listings."""
-    return _version(Path(path), _read_manifest(Path(path)))
+def read_version(path: Path, keys: BundleKeys) -> ModelVersion:
+    """The identity card from the signed manifest; the files it names are not looked at: for listings."""
+    return _version(Path(path), _read_manifest(Path(path), keys))
+
+
+def signer(path: Path, keys: BundleKeys) -> str:
+    """The fingerprint of the trusted key whose signature over the manifest holds, or BundleRefused."""
+    return _signed(Path(path), keys)[1]
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -165,10 +185,14 @@ def read_losses(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_json(path: Path, content: Any) -> None:
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
     """Write to a temporary name, flush to disk, rename: a reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
+    with open(temporary, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -181,18 +205,34 @@ def _save_losses(path: Path, losses: Mapping[str, np.ndarray]) -> None:
 
 
 def _refused(path: Path, reason: str) -> BundleRefused:
-    return BundleRefused(
-        f"The model in {path.name} was refused: {reason}.",
-        hint="It is not served. Promote another (`lstmc models list`), or train again.",
-    )
+    return refused(path.name, reason)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / MANIFEST
+def _read_proof(path: Path, name: str, limit: int) -> bytes:
+    """The bytes of the manifest or its signature, from a plain file of a size that such a file can have."""
+    file = path / name
     if not path.is_dir() or not file.is_file() or file.is_symlink():
-        raise _refused(path, "it has no manifest.json")
+        if name == SIGNATURE and path.is_dir():
+            raise refused(path.name, "it is not signed", RETRAIN)
+        raise _refused(path, f"it has no {name}")
+    with open(file, "rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise _refused(path, f"its {name} is larger than {limit} bytes")
+    return content
+
+
+def _signed(path: Path, keys: BundleKeys) -> tuple[bytes, str]:
+    """The manifest's bytes and who signed them."""
+    manifest = _read_proof(path, MANIFEST, MAX_MANIFEST_BYTES)
+    line = _read_proof(path, SIGNATURE, MAX_SIGNATURE_BYTES)
+    return manifest, keys.check(path.name, manifest, line)
+
+
+def _read_manifest(path: Path, keys: BundleKeys) -> dict[str, Any]:
+    content, _ = _signed(path, keys)
     try:
-        manifest = json.loads(file.read_bytes())
+        manifest = json.loads(content)
     except ValueError:
         raise _refused(path, "its manifest.json is not JSON") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -217,12 +257,12 @@ def _check_name(path: Path, name: str) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """Relative names of all files but the manifest. Links and special files are refused: they may lead outside."""
+    """Relative names of all files but the proofs. Links and special files are refused: they may lead outside."""
     names = []
     for file in sorted(folder.rglob("*")):
         if file.is_symlink() or not (file.is_file() or file.is_dir()):
             raise _refused(folder, f"{file.relative_to(folder)} is not a plain file")
-        if file.is_file() and file != folder / MANIFEST:
+        if file.is_file() and file.relative_to(folder).as_posix() not in PROOFS:
             names.append(file.relative_to(folder).as_posix())
     for name in names:
         _check_name(folder, name)

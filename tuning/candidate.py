@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 from configs.settings import ROOT, Settings
 from market.bar_store import BarStore
 from market.errors import ModelError, NotEnoughBars
-from market.forecasts import jsonable
+from market.forecasts import iso_utc, jsonable, parse_utc
 from market.timeframes import Timeframe
 from tuning.bundle import read_losses, read_report, save_bundle
 from tuning.contests import losses_by_target
@@ -97,6 +97,25 @@ def champion_losses(
     at = order[np.clip(np.searchsorted(keys, asked, sorter=order), 0, len(keys) - 1)]
     found = (keys[at] == asked) & (number >= 0)
     return {target: np.where(found, losses[at], np.nan) for target, losses in stored.items()}
+
+
+def barred_by_live_loss(registry: Registry, timeframe: Timeframe, preset: Preset, data: Data) -> str:
+    """Why a challenger of this recipe may not replace the champion yet; empty when it may.
+
+    A champion of the same recipe was taken down by what happened live. Until the lockbox begins after that, the gate
+    would judge by the very evidence that has failed.
+    """
+    for entry in registry.champion_history(timeframe.value):
+        lost = entry.get("live_loss") or {}
+        if lost.get("recipe") != recipe(preset):
+            continue
+        free = parse_utc(lost["known_until"]) + timedelta(days=preset.lockbox_days)
+        if data.until < free:
+            return (
+                f"Not promoted: {entry['before']} of the same recipe was taken down for its live losses; its like is "
+                f"judged on new evidence only, from {iso_utc(free)} on. "
+            )
+    return ""
 
 
 def losses_to_keep(oof: OutOfFold) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from market.errors import BundleRefused, NotEnoughBars
-from market.forecasts import QUANTILE_LEVELS, HorizonForecast
+from market.forecasts import QUANTILE_LEVELS, BaselineForecast, HorizonForecast
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 from tuning.cross_validate import RunUnits, in_process
@@ -34,7 +34,7 @@ from tuning.series import Series, make_series
 from tuning.stack_folds import BASELINE, ECONOMETRIC, stacked_log_rv, stacked_p_up, z_quantiles
 from tuning.stacking import logit, sigmoid
 
-FORMAT = 1
+FORMAT = 2
 Weights = dict[str, float]
 
 
@@ -43,7 +43,7 @@ class Ensemble:
     """`weights`: per target ("rv24", "r24", "sign24") family -> weight; "r24" scales the quantiles.
 
     z_quantiles[h][symbol]: 7 quantiles of r / sigma; base_rate[h][symbol]; usual_volatility[h][symbol]: the median over
-    training. `baselines[symbol][family]`.
+    training. `baselines[symbol][family]`. `baseline_quantiles`: as z_quantiles, of the baseline's own forecast.
     """
 
     timeframe: Timeframe
@@ -52,6 +52,7 @@ class Ensemble:
     baselines: dict[str, dict[str, VarianceModel]]
     weights: dict[str, Weights]
     z_quantiles: dict[int, dict[str, list[float]]]
+    baseline_quantiles: dict[int, dict[str, list[float]]]
     base_rate: dict[int, dict[str, float]]
     usual_volatility: dict[int, dict[str, float]]
     learners: dict[str, Learner] = field(default_factory=dict)
@@ -161,8 +162,8 @@ class Ensemble:
         base = np.array([self.base_rate[h][symbol]])
         odds = {f: _shifted(base, excess[column]) for f, (_, excess) in learned.items()}
         p_up = float(stacked_p_up(odds, base, self.weights[f"sign{h}"])[0])
-        z = self.z_quantiles[h][symbol]
-        quantiles = {str(level): scale * value for level, value in zip(QUANTILE_LEVELS, z, strict=True)}
+        quantiles = _scaled(scale, self.z_quantiles[h][symbol])
+        limit = float(np.exp(0.5 * log_rv[BASELINE][0]))
         close = float(series.close[-1])
         as_of = series.close_time[-1].astype("datetime64[us]").item().replace(tzinfo=UTC)
         return HorizonForecast(
@@ -173,6 +174,7 @@ class Ensemble:
             quantiles=quantiles,
             price_quantiles={level: close * float(np.exp(q)) for level, q in quantiles.items()},
             p_up=p_up,
+            baseline=BaselineForecast(BASELINE, limit, _scaled(limit, self.baseline_quantiles[h][symbol])),
         )
 
     def save(self, folder: Path) -> None:
@@ -196,6 +198,7 @@ class Ensemble:
             "spec_digest": self.spec.digest,
             "weights": self.weights,
             "z_quantiles": self.z_quantiles,
+            "baseline_quantiles": self.baseline_quantiles,
             "base_rate": self.base_rate,
             "usual_volatility": self.usual_volatility,
             "learners": sorted(self.learners),
@@ -247,10 +250,15 @@ def _from_dict(fields: dict[str, Any], folder: Path) -> Ensemble:
         baselines=models,
         weights=fields["weights"],
         z_quantiles=_by_horizon(fields["z_quantiles"]),
+        baseline_quantiles=_by_horizon(fields["baseline_quantiles"]),
         base_rate=_by_horizon(fields["base_rate"]),
         usual_volatility=_by_horizon(fields["usual_volatility"]),
         learners=learners,
     )
+
+
+def _scaled(sigma: float, z: list[float]) -> dict[str, float]:
+    return {str(level): sigma * value for level, value in zip(QUANTILE_LEVELS, z, strict=True)}
 
 
 def _shifted(base_rate: np.ndarray, excess: np.ndarray | np.floating) -> np.ndarray:
@@ -300,6 +308,9 @@ def fit_ensemble(
         baselines={named[s]: models for s, models in fitted.models.items()},
         weights=weights,
         z_quantiles=_final_quantiles(panel, fitted, train, out_of_fold, weights),
+        baseline_quantiles=_final_quantiles(
+            panel, fitted, train, out_of_fold, {f"r{h}": {BASELINE: 1.0} for h in panel.horizons}
+        ),
         base_rate={h: {name: float(fitted.base_rate[h][s]) for s, name in named.items()} for h in panel.horizons},
         usual_volatility=_usual_volatility(panel, fitted, weights),
         learners={f: load_learner(f, content) for f, content in zip(used, files, strict=True)},

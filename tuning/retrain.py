@@ -21,12 +21,11 @@ from datetime import timedelta
 from typing import Any
 
 from configs.settings import Settings, load_settings
-from market.errors import InputError, LstmcError, ModelError
+from market.errors import BundleRefused, InputError, LstmcError, ModelError
 from market.forecasts import jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
-from tuning.bundle import verify
-from tuning.candidate import Data, build, champion_losses, make_report, read_data, recipe
+from tuning.candidate import Data, barred_by_live_loss, build, champion_losses, make_report, read_data, recipe
 from tuning.cross_validate import RunUnits, cross_validate, in_process
 from tuning.distributed import cluster, process_pool, run_units_on_ray
 from tuning.evaluate import finite
@@ -141,7 +140,7 @@ def retrain(
     deadline: float | None = None,
 ) -> Outcome:
     """One run for one timeframe. One at a time: ModelError when another process trains the same timeframe."""
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     with _only_one(settings, timeframe):
         try:
             return _run(settings, registry, timeframe, preset, symbols, run_units, progress, deadline)
@@ -173,28 +172,33 @@ def _run(
     floor = judge_floor(oof, leaks)
     _guarded(progress, deadline)("final fit", 0, 1)
     lost = would_lose(champion, gate)
-    promoted = gate.promoted and not lost
-    refit = not gate.promoted and needs_refit(champion, data)
+    barred = barred_by_live_loss(registry, timeframe, preset, data) if gate.promoted else ""
+    promoted = gate.promoted and not lost and not barred
+    refit = not (gate.promoted and not barred) and needs_refit(champion, data)
     report = make_report(oof, gate, floor, timeframe, preset, data, time.monotonic() - started)
     if not promoted and not refit:
-        why = f"Not promoted: it would lose {', '.join(lost)}, which the champion serves. " if lost else ""
+        why = f"Not promoted: it would lose {', '.join(lost)}, which the champion serves. " if lost else barred
         outcome = Outcome(timeframe.value, False, why + gate.why, champion.id if champion else None, None, report)
     else:
         model = build(registry, data, timeframe, preset, oof, gate if promoted else NOBODY, floor, run_units, report)
-        why = gate.why if promoted else f"The econometric champion, refitted on newer bars. {gate.why}"
-        registry.promote(model.id, why)
-        outcome = Outcome(timeframe.value, promoted, why, model.id, model, report)
+        why = gate.why if promoted else f"The econometric champion, refitted on newer bars. {barred}{gate.why}"
+        try:
+            registry.promote(model.id, why)
+            outcome = Outcome(timeframe.value, promoted, why, model.id, model, report)
+        except BundleRefused as error:  # its trial has failed: a result like any other, and the champion stays
+            stays = champion.id if champion else None
+            outcome = Outcome(timeframe.value, False, f"Not promoted: {error.message}", stays, model, report)
     registry.record_run(timeframe.value, outcome.record(preset))
     return outcome
 
 
 def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> ModelVersion:
-    """The first champion: econometric families only, seconds of work, in this process. Promoted if there is none yet.
+    """The first champion: econometric families only, seconds of work, in this process. Promoted if no sound one serves.
 
     NotEnoughBars when the store holds too little history.
     """
     timeframe = timeframe if isinstance(timeframe, Timeframe) else Timeframe.parse(timeframe)
-    registry, preset = Registry(settings.registry_path), load_preset("econometric")
+    registry, preset = Registry.of(settings), load_preset("econometric")
     started = time.monotonic()
     data = read_data(settings, timeframe, preset, settings.symbols)
     oof = cross_validate(data.bars, timeframe, preset)
@@ -202,7 +206,7 @@ def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> Mode
     floor = judge_floor(oof, leaks)
     report = make_report(oof, NOBODY, floor, timeframe, preset, data, time.monotonic() - started)
     model = build(registry, data, timeframe, preset, oof, NOBODY, floor, in_process, report)
-    if registry.champion_pointer_or_none(timeframe.value) is None:
+    if sound_champion(registry, timeframe, Progress(sys.stderr)) is None:
         registry.promote(model.id, "The econometric baseline: the first champion, until a challenger passes the gate.")
     return model
 
@@ -211,7 +215,7 @@ def sound_champion(registry: Registry, timeframe: Timeframe, progress: Progress)
     """The champion, verified; None, and a line that says so, when its files are gone or damaged: training repairs that."""
     try:
         champion = registry.champion(timeframe.value)
-        return verify(registry.path(champion.id)) if champion else None
+        return registry.verified(champion.id) if champion else None
     except ModelError as error:
         progress.line(f"the champion cannot be compared with: {error.message}")
         return None

@@ -41,7 +41,7 @@ def test_a_new_life_finds_what_waits_with_its_times_and_goes_on(path: Path) -> N
     assert third.refused == 0
     first = third.first(1)[0]
     assert (first.spooled_at, first.market_time) == ("2026-01-01T01:00:00Z", "2024-03-04T01:00:00Z")
-    assert first.body == forecast(START + HOUR).to_dict()
+    assert first.body == forecast(START + HOUR).record()
 
 
 def test_the_file_is_emptied_with_the_last_that_was_written(path: Path) -> None:

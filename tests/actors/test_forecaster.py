@@ -15,7 +15,7 @@ import pytest
 from actors.forecast_record import RETRY_SECONDS as LEDGER_RETRY_SECONDS
 from actors.forecast_spool import ForecastSpool, SpooledForecast
 from actors.forecaster import RETRY_SECONDS, UNREACHED_SECONDS, Forecaster
-from actors.prediction_ledger import Coverage, PredictionLedger
+from actors.prediction_ledger import Coverage, PredictionLedger, Settled
 from configs.settings import Settings, make_settings
 from market.bars import bars_from_columns
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard
@@ -37,6 +37,10 @@ def version(model_id: str, symbols: tuple[str, ...] = ("EURUSD", "GBPUSD")) -> M
     return ModelVersion(model_id, "H1", "econometric", symbols, (1, 24), START, START, "bars@0", "d", cards, gate)
 
 
+def pointer_to(model_id: str) -> dict[str, Any]:
+    return {"id": model_id, "since": "2026-01-01T00:00:00Z", "why": f"{model_id} is better"}
+
+
 class World:
     """Bars, models and clocks that a test moves by hand; records every call."""
 
@@ -47,7 +51,8 @@ class World:
         self.ledger = PredictionLedger(self.settings.ledger_url.get_secret_value(), "key")
         self.rows = 10
         self.models = {name: version(name) for name in ("h1-a", "h1-b")}
-        self.pointer: dict[str, Any] | None = {"id": "h1-a"}
+        self.pointer: dict[str, Any] | None = pointer_to("h1-a")
+        self.demoted: list[tuple[str, str, str]] = []
         self.warm_answer: dict[str, Any] = {"ok": True, "reason": "", "bars_needed": NEEDED}
         self.warmed: list[str] = []
         self.predicted: list[tuple[str, list[str]]] = []
@@ -60,6 +65,10 @@ class World:
 
     def get(self, model_id: str) -> ModelVersion:
         return self.models[model_id]
+
+    def demote(self, timeframe: str, model_id: str, why: str, evidence: dict[str, Any]) -> ModelVersion | None:
+        self.demoted.append((timeframe, model_id, why))
+        return None
 
     def warm(self, model_id: str) -> dict[str, Any]:
         self.warmed.append(model_id)
@@ -181,7 +190,7 @@ def test_no_champion_yet_is_said_and_costs_nothing(world: World) -> None:
     forecaster.step()
     assert world.predicted == []
     assert "no champion yet" in forecaster.status()["problems"]["champion H1"]
-    world.pointer = {"id": "h1-a"}
+    world.pointer = pointer_to("h1-a")
     forecaster.step()
     assert len(forecaster.snapshot().forecasts) == 2
     assert forecaster.status()["problems"] == {}
@@ -190,7 +199,7 @@ def test_no_champion_yet_is_said_and_costs_nothing(world: World) -> None:
 def test_a_new_champion_forecasts_all_symbols_anew(world: World) -> None:
     forecaster = world.forecaster()
     forecaster.step()
-    world.pointer = {"id": "h1-b"}
+    world.pointer = pointer_to("h1-b")
     forecaster.step()
     assert {f["model_id"] for f in forecaster.snapshot().forecasts.values()} == {"h1-b"}
     assert world.ledger.count() == 4
@@ -199,7 +208,7 @@ def test_a_new_champion_forecasts_all_symbols_anew(world: World) -> None:
 def test_a_champion_that_does_not_load_leaves_the_old_one_in_charge(world: World) -> None:
     forecaster = world.forecaster()
     forecaster.step()
-    world.pointer, world.warm_answer = {"id": "h1-b"}, {"ok": False, "reason": "hash differs", "bars_needed": 0}
+    world.pointer, world.warm_answer = pointer_to("h1-b"), {"ok": False, "reason": "hash differs", "bars_needed": 0}
     forecaster.step()
     forecaster.step()
     assert world.warmed == ["h1-a", "h1-b"]  # not asked again at every step
@@ -281,6 +290,9 @@ class BrokenLedger:
     def coverage(self, timeframe: str, bars: int, symbol: str | None = None, model_id: str | None = None) -> Any:
         self._check()
         return Coverage(0, None, None)
+
+    def settled(self, timeframe: str, after: int = 0, model_id: str | None = None) -> list[Settled]:
+        return []
 
 
 def symbols_of(written: Iterable[Forecast | SpooledForecast]) -> list[str]:
@@ -373,7 +385,7 @@ def test_a_new_champions_coverage_is_its_own(world: World) -> None:
     forecaster = world.forecaster()
     forecaster.step()
     forecaster.on_bars(world.close_bar())
-    world.pointer = {"id": "h1-b"}
+    world.pointer = pointer_to("h1-b")
     forecaster.step()
     card = forecaster.snapshot().skill["H1"][0]
     assert (card["target"], card["live_n"], card["live_coverage80"], card["live_since"]) == ("r1", 0, None, None)

@@ -204,7 +204,7 @@ def test_a_forecast_says_when_it_was_recorded_and_whether_that_was_late(place: L
     market = [START + HOUR]
     wall = datetime(2026, 1, 1, tzinfo=UTC)
     ledger = place.ledger(wall=lambda: wall, market_now=lambda: market[0])
-    spooled = SpooledForecast(forecast(START + 2 * HOUR).to_dict(), "2025-12-31T23:00:00Z", "2024-03-04T02:00:01Z")
+    spooled = SpooledForecast(forecast(START + 2 * HOUR).record(), "2025-12-31T23:00:00Z", "2024-03-04T02:00:01Z")
     ledger.append([forecast(START + HOUR)])
     market[0] = START + 3 * HOUR  # where the first horizon of the second one ends
     ledger.append([spooled])

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from market.errors import BundleRefused
 from tuning import bundle
+from tuning.bundle_signature import BundleKeys
 
 FIELDS = {
     "timeframe": "H1",
@@ -50,19 +51,25 @@ class TinyModel:
 @pytest.fixture
 def saved(tmp_path):
     folder = tmp_path / "new"
-    return folder, bundle.save_bundle(TinyModel(), FIELDS, folder, report={"targets": {}}, losses={"rv24": np.ones(3)})
+    version = bundle.save_bundle(TinyModel(), FIELDS, folder, report={"targets": {}}, losses={"rv24": np.ones(3)})
+    bundle.sign(folder, keys_of(folder))
+    return folder, version
+
+
+def keys_of(folder):
+    return BundleKeys(folder.parent / "model_keys")
 
 
 def refused(folder, pattern, load=TinyModel.load):
     with pytest.raises(BundleRefused, match=pattern) as caught:
-        bundle.load_bundle(folder, load)
+        bundle.load_bundle(folder, keys_of(folder), load)
     assert caught.value.hint
 
 
 def test_round_trip(saved):
     folder, version = saved
-    loaded = bundle.load_bundle(folder, TinyModel.load)
-    assert loaded.version == version == bundle.read_version(folder)
+    loaded = bundle.load_bundle(folder, keys_of(folder), TinyModel.load)
+    assert loaded.version == version == bundle.read_version(folder, keys_of(folder))
     assert version.id.startswith("h1-")
     assert len(version.id) == len("h1-") + 16
     assert loaded.bars_needed == 300
@@ -145,6 +152,7 @@ def test_another_format_no_manifest_and_broken_json(saved, tmp_path):
     edit(folder, lambda m: m.update(format=99))
     refused(folder, "format is not 1")
     (folder / "manifest.json").write_text("{")
+    bundle.sign(folder, keys_of(folder))
     refused(folder, "is not JSON")
     (folder / "manifest.json").unlink()
     refused(folder, "no manifest.json")
@@ -171,7 +179,7 @@ def test_a_model_of_another_feature_specification(saved):
 
 
 def test_nan_weights(tmp_path):
-    bundle.save_bundle(TinyModel(float("nan")), FIELDS, tmp_path / "nan")
+    save_signed(TinyModel(float("nan")), tmp_path / "nan")
     refused(tmp_path / "nan", "NaN or infinite weights in w")
 
 
@@ -184,9 +192,9 @@ def test_nan_in_json_and_text(tmp_path):
         def save(self, folder):
             (folder / "trees.txt").write_text("leaf_value=0.1 nan\n")
 
-    bundle.save_bundle(Bad(), FIELDS, tmp_path / "bad")
+    save_signed(Bad(), tmp_path / "bad")
     refused(tmp_path / "bad", "not clean JSON")
-    bundle.save_bundle(Worse(), FIELDS, tmp_path / "worse")
+    save_signed(Worse(), tmp_path / "worse")
     refused(tmp_path / "worse", "NaN or infinite values")
 
 
@@ -199,7 +207,14 @@ def test_a_parser_that_fails_is_a_refusal(saved):
     refused(folder, "cannot be read .KeyError", load)
 
 
+def save_signed(model, folder):
+    bundle.save_bundle(model, FIELDS, folder)
+    bundle.sign(folder, keys_of(folder))
+
+
 def edit(folder, change):
+    """By whoever holds the key: the signature holds again."""
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    bundle.sign(folder, keys_of(folder))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from market.errors import ModelError
+from tuning.bundle_signature import BundleKeys
 from tuning.distributed import _shared, process_pool
 from tuning.metrics import qlike
 from tuning.registry import Registry
@@ -25,7 +26,7 @@ def test_results_come_in_order_from_other_processes():
 
 def test_an_error_in_a_unit_reaches_the_caller(tmp_path):
     with process_pool(2) as run_units, pytest.raises(ModelError, match="no model"):
-        list(run_units(Registry(tmp_path).path, [("x",)]))
+        list(run_units(Registry(tmp_path, BundleKeys(tmp_path)).path, [("x",)]))
 
 
 def test_what_goes_to_the_object_store_once():

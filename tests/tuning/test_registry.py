@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from market.errors import BundleRefused, ModelError, NoChampion
-from tuning.bundle import save_bundle
+from tuning.bundle import save_bundle, sign
+from tuning.bundle_signature import BundleKeys, refused
 from tuning.registry import Registry
 
 
@@ -45,7 +47,7 @@ def new_bundle(folder: Path, value: float, timeframe: str = "H1", hour: int = 0)
 
 @pytest.fixture
 def registry(tmp_path):
-    return Registry(tmp_path / "registry")
+    return Registry(tmp_path / "registry", BundleKeys(tmp_path / "model_keys"))
 
 
 @pytest.fixture
@@ -87,6 +89,61 @@ def test_list_is_newest_first_and_by_timeframe(registry, three, tmp_path):
     other = registry.add(new_bundle(tmp_path / "m15", 1.0, timeframe="M15")).id
     assert [v.id for v in registry.list("H1")] == three[::-1]
     assert [v.id for v in registry.list("M15")] == [other]
+
+
+def test_an_edited_gate_card_is_refused_wherever_it_is_read(registry, three):
+    manifest = registry.path(three[0]) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"econometric"', '"stack"'))
+    for read in (registry.get, registry.verified, registry.load, registry.signed_by, lambda m: registry.promote(m, "")):
+        with pytest.raises(BundleRefused, match="changed after it was signed"):
+            read(three[0])
+    assert [v.id for v in registry.list()] == three[:0:-1]
+    assert list(registry.refused()) == [three[0]]
+
+
+def test_a_sound_model_under_another_models_name_is_refused(registry, three):
+    shutil.rmtree(registry.path(three[0]))
+    registry.path(three[1]).rename(registry.root / "models" / three[0])
+    with pytest.raises(BundleRefused, match=f"it holds {three[1]}"):
+        registry.promote(three[0], "")
+
+
+def test_an_unsigned_model_is_refused_and_the_same_content_signed_takes_its_place(registry, three, tmp_path):
+    (registry.path(three[1]) / "manifest.sig").unlink()
+    with pytest.raises(BundleRefused, match="it is not signed") as caught:
+        registry.verified(three[1])
+    assert "lstmc train" in caught.value.hint
+    registry.add(new_bundle(tmp_path / "again", 1, hour=1))
+    assert registry.verified(three[1]).id == three[1]
+
+
+def test_a_bundle_of_another_installation_is_refused_until_its_key_is_trusted(registry, three, tmp_path):
+    theirs = BundleKeys(tmp_path / "their_keys")
+    folder = new_bundle(tmp_path / "copied", 9.0)
+    sign(folder, theirs)
+    with pytest.raises(BundleRefused, match="does not trust") as caught:
+        registry.add(folder)
+    assert "lstmc models trust" in caught.value.hint
+    registry.keys.trust(theirs.public_file(theirs.own()))
+    added = registry.add(folder)
+    assert registry.signed_by(added.id) == theirs.own() != registry.signed_by(three[0]) == registry.keys.own()
+
+
+def test_a_model_that_fails_its_trial_does_not_become_champion(registry, three):
+    tried = []
+
+    def trial(folder):
+        tried.append(folder.name)
+        if folder.name == three[1]:
+            raise refused(folder.name, "in its trial process: it died of SIGSEGV")
+
+    careful = Registry(registry.root, registry.keys, trial)
+    careful.promote(three[0], "")
+    with pytest.raises(BundleRefused, match="SIGSEGV"):
+        careful.promote(three[1], "")
+    careful.promote(three[0], "again")
+    assert careful.champion("H1").id == three[0]
+    assert tried == three[:2], "the champion is not tried again"
 
 
 def test_promote_and_history(registry, three):

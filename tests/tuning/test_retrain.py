@@ -16,7 +16,7 @@ from market.bar_store import BarStore
 from market.errors import InputError, ModelError, NotEnoughBars
 from market.timeframes import Timeframe
 from tuning import retrain
-from tuning.bundle import load_bundle, read_losses, read_report
+from tuning.bundle import read_losses, read_report
 from tuning.candidate import champion_losses, losses_to_keep, read_data, recipe
 from tuning.cross_validate import cross_validate, in_process
 from tuning.experiments import World, simulate
@@ -62,13 +62,13 @@ def run(settings, preset=ECONOMETRIC, deadline=None):
 
 def test_the_first_champion_serves_from_a_verified_bundle(settings):
     version = retrain.econometric_champion(settings, "H1")
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     assert registry.champion("H1") == version
     assert version.kind == "econometric"
     assert version.symbols == SYMBOLS
     assert version.data_version.startswith("bars@")
     assert {c.target for c in version.skill} == {"rv24", "r24", "sign24", "rv1", "r1", "sign1"}
-    bundle = load_bundle(registry.path(version.id))
+    bundle = registry.load(version.id)
     store = BarStore(settings.bars_path)
     made = bundle.forecast({s: store.tail(s, "H1", bundle.bars_needed) for s in SYMBOLS})
     assert all(made[s][1].volatility > 0 for s in SYMBOLS)
@@ -82,7 +82,7 @@ def test_a_second_first_champion_does_not_replace_the_serving_one(settings):
     first = retrain.econometric_champion(settings, H1)
     again = retrain.econometric_champion(settings, H1)
     assert again.id == first.id, "the same bars and recipe are the same model"
-    assert len(Registry(settings.registry_path).champion_history("H1")) == 1
+    assert len(Registry.of(settings).champion_history("H1")) == 1
 
 
 def test_the_champion_stays_and_the_run_says_why(settings, capsys, monkeypatch):
@@ -98,7 +98,7 @@ def test_the_champion_stays_and_the_run_says_why(settings, capsys, monkeypatch):
     assert result["champion"] == champion.id
     assert "leak test planted failed" in result["why"]
     assert "the champion stays" in said.err
-    runs = Registry(settings.registry_path).runs("H1")
+    runs = Registry.of(settings).runs("H1")
     assert runs[-1]["promoted"] is False
     assert runs[-1]["targets"]["rv24"]["why"] in result["why"]
 
@@ -107,7 +107,7 @@ def test_a_challenger_that_passes_on_direction_alone_replaces_the_champion_and_s
     """A planted continuation of the last bar: no volatility to win, an edge in the next bar's direction to serve."""
     settings = store_of(tmp_path, simulate(World(accuracy=0.62, weeks=40, symbols=SYMBOLS), seed=103))
     first = retrain.econometric_champion(settings, H1)
-    registry, store = Registry(settings.registry_path), BarStore(settings.bars_path)
+    registry, store = Registry.of(settings), BarStore(settings.bars_path)
     outcome = run(settings, replace(load_preset("quick"), families=("lightgbm",)))
     assert outcome.promoted, f"seed 103: {outcome.why}"
     passed = {target for target, v in outcome.report["targets"].items() if v["promoted"]}
@@ -119,7 +119,7 @@ def test_a_challenger_that_passes_on_direction_alone_replaces_the_champion_and_s
     assert champion.kind == "stack"
     assert champion.gate["sign1"]["served_by"] == "stack"
     assert [entry["id"] for entry in registry.champion_history("H1")] == [first.id, champion.id]
-    old, new = (load_bundle(registry.path(version.id)) for version in (first, champion))
+    old, new = (registry.load(version.id) for version in (first, champion))
     made = [one.forecast({s: store.tail(s, "H1", new.bars_needed) for s in SYMBOLS}) for one in (old, new)]
     for symbol in SYMBOLS:
         before, after = (each[symbol][0] for each in made)
@@ -158,7 +158,7 @@ def test_an_econometric_champion_is_refitted_when_its_bars_have_grown_old(settin
 
 def test_a_stack_champions_stored_losses_meet_the_challengers_rows(settings, bars):
     champion = retrain.econometric_champion(settings, H1)
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     stored = read_losses(registry.path(champion.id))
     oof = cross_validate(bars, H1, ECONOMETRIC)
     assert champion_losses(registry, champion, oof, "other") == {}, "its families are baselines in every run"
@@ -170,10 +170,10 @@ def test_a_stack_champions_stored_losses_meet_the_challengers_rows(settings, bar
     assert len(stored["time"]) == len(oof)
 
 
-@pytest.mark.parametrize("name", ["report.json", "judged_losses.safetensors", None])
+@pytest.mark.parametrize("name", ["report.json", "judged_losses.safetensors", "manifest.sig", None])
 def test_training_repairs_a_champion_whose_files_are_damaged_or_gone(settings, name):
     champion = retrain.econometric_champion(settings, H1)
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     folder = registry.path(champion.id)
     if name:
         (folder / name).write_bytes((folder / name).read_bytes()[:50])
@@ -181,7 +181,7 @@ def test_training_repairs_a_champion_whose_files_are_damaged_or_gone(settings, n
         shutil.rmtree(folder)
     outcome = run(settings)
     assert outcome.champion
-    assert load_bundle(registry.path(outcome.champion)).version == registry.champion("H1")
+    assert registry.load(outcome.champion).version == registry.champion("H1")
 
 
 def test_a_spent_budget_keeps_the_champion(settings):
