@@ -135,11 +135,11 @@ def _cost(report: Report) -> Goal:
 def markdown(report: Report) -> str:
     """The table, with the run it was made from."""
     protocol = report["protocol"]
-    lines = ["| | measured | must | goal | suspect a leak |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| | measured | | must | goal | suspect a leak |", "| --- | --- | --- | --- | --- | --- |"]
     for one in goals(report):
         verdict = "goal reached" if one.goal_met else "must reached" if one.must_met else "**missed**"
         suspect = f"{one.suspect}{' **yes**' if one.suspected else ''}"
-        lines.append(f"| {one.name} | {one.measured}: {verdict} | {one.must} | {one.goal} | {suspect} |")
+        lines.append(f"| {one.name} | {one.measured} | {verdict} | {one.must} | {one.goal} | {suspect} |")
     run = (
         f"{len(protocol['symbols'])} symbols ({', '.join(protocol['symbols'])}), {protocol['timeframe']}, "
         f"{protocol['test_from'][:10]} to {protocol['test_to'][:10]}, preset {protocol['preset']}, made {report['made_at'][:10]}."
