@@ -6,14 +6,14 @@ UP_FLAGS ?= --detach
 WINDOWS := mt5_actor_windows/install
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help install install-dev up down status test lint format bench lock screenshots clean
+.PHONY: help install install-dev up down status test lint format bench lock screenshots pictures clean
 
 help:
 	@echo "make up      install, start the cluster on a simulated market, print the URLs   (UP_FLAGS='...' to change how)"
 	@echo "make down    end exactly what 'make up' started"
 	@echo "make test    install, lint, type-check, run all tests"
 	@echo "make bench   run the benchmarks; BENCH=startup runs one"
-	@echo "make lint | format | status | lock | screenshots | clean"
+	@echo "make lint | format | status | lock | screenshots | pictures | clean"
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -49,6 +49,11 @@ test: install-dev lint
 screenshots: install-dev
 	@tests/browser/install_chromium.sh
 	@$(BIN)/python -m tests.browser.take_screenshots
+
+# Pictures for the docs, of a report on recorded bars and one on simulated bars (docs/honesty.md says how to make both).
+pictures: install-dev
+	@tests/browser/install_chromium.sh
+	@$(BIN)/python -m tests.browser.take_report_pictures --report $(or $(REPORT),out/report) --simulated $(or $(SIMULATED),out/simulated)
 
 lint: install-dev
 	@$(BIN)/ruff check .

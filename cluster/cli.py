@@ -160,6 +160,7 @@ def evaluate(
     symbols: Annotated[str | None, typer.Option(help="Only these; default: all in the folder.")] = None,
     preset: Annotated[str, typer.Option(help="quick | full | m15 | econometric")] = "quick",
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    experiments: Annotated[str | None, typer.Option(help="Show these honesty experiments: a folder or file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run the whole protocol on any folder of bars; needs no cluster."""
@@ -167,6 +168,7 @@ def evaluate(
 
     words = ["--bars", bars, "--out", out, "--timeframe", timeframe, "--preset", preset, "--workers", str(workers)]
     words += ["--symbols", symbols] if symbols else []
+    words += ["--experiments", experiments] if experiments else []
     code = evaluate_main([*words, "--json"] if as_json else words)
     if code:
         raise typer.Exit(code)

@@ -1,6 +1,7 @@
 """The protocol on any folder of bars: purged walk-forward, every family, the gate; report.json and report.html.
 
     python -m tuning.evaluate --bars DIR --out DIR [--timeframe H1] [--symbols A,B] [--preset quick] [--workers 2]
+                              [--experiments DIR]
 
 Needs no cluster and stores no model. Exit 0 also when nothing is promoted: that is a result.
 """
@@ -20,13 +21,14 @@ import numpy as np
 import pyarrow as pa
 
 from market.bar_files import RecordedBars, read_bar_folder
-from market.errors import BadBars, LstmcError
+from market.errors import BadBars, InputError, LstmcError
 from market.forecasts import iso_utc, jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
 from tuning.bundle import write_json
 from tuning.cross_validate import cross_validate
 from tuning.distributed import process_pool
+from tuning.evidence import evidence
 from tuning.leak_battery import leak_battery
 from tuning.out_of_fold import OutOfFold
 from tuning.presets import Preset, load_preset
@@ -49,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             preset=load_preset(given.preset),
             workers=given.workers,
             progress=Progress(sys.stderr),
+            experiments=read_experiments(given.experiments) if given.experiments else None,
         )
     except LstmcError as error:
         print(f"evaluate: {error}", file=sys.stderr)
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--symbols", default="", help="comma-separated; default: all in the folder")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--workers", type=int, default=2, help="processes; 1 runs everything here")
+    parser.add_argument("--experiments", type=Path, help="folder or file of the honesty experiments' JSON, to be shown")
     parser.add_argument("--json", action="store_true", help="print the report on stdout")
     return parser
 
@@ -86,6 +90,7 @@ def evaluate(
     progress: Progress,
     symbols: list[str] | None = None,
     workers: int = 2,
+    experiments: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the protocol, write both reports into `out` -> the content of report.json."""
     from tuning.report import write_report
@@ -107,17 +112,19 @@ def evaluate(
         "excluded": excluded,
         **judged_report(oof, gate, timeframe, preset),
         "serves": served_families(gate, floor),
-        "leak_tests": {r.name: {"passed": r.passed, "value": r.value, "limit": r.limit} for r in leaks},
+        "leak_tests": {
+            r.name: {"passed": r.passed, "value": r.value, "limit": r.limit, "detail": r.detail} for r in leaks
+        },
         "made_at": iso_utc(datetime.now(UTC).replace(microsecond=0)),
         "wall_seconds": round(time.time() - started, 1),
         "cpu_seconds": round(_cpu_seconds(), 1),
         "peak_rss_mb": round(_peak_rss_mb(workers), 1),
     }
-    report = finite(jsonable(report))
+    report = finite(jsonable(report | evidence(oof, report, bars, timeframe, preset)))
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "report.json", report)
     progress.line("drawing the report")
-    write_report(out / "report.html", report, oof)
+    write_report(out / "report.html", report, oof, experiments)
     return report
 
 
@@ -131,6 +138,24 @@ def _read(folder: Path, timeframe: Timeframe, symbols: list[str] | None) -> list
             f"{folder} has no usable {timeframe} bars of {what}.",
             hint=f"Put SYMBOL_{timeframe}.parquet or SYMBOL_{timeframe}.csv files there, or choose another --timeframe.",
         )
+    return found
+
+
+def read_experiments(path: Path) -> dict[str, Any]:
+    """What tuning.experiments saved, from its file or the folder with it; several files are shown together."""
+    found: dict[str, Any] = {"experiments": {}}
+    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError(
+                f"{file} cannot be read: {error}.", hint="Give the file of `lstmc bench honesty`."
+            ) from None
+        if isinstance(content, dict) and isinstance(content.get("experiments"), dict):
+            together = found["experiments"] | content["experiments"]
+            found = found | content | {"experiments": together}
+    if not found["experiments"]:
+        raise InputError(f"{path} holds no experiments.", hint="Make them with `lstmc bench honesty --out FILE`.")
     return found
 
 

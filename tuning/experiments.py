@@ -1,198 +1,215 @@
 """Honesty experiments: does the gate stay shut on noise, and does it see a signal that is really there?
 
-    python -m tuning.experiments null    --seeds 40 --out null.json
-    python -m tuning.experiments planted --seeds 40 --out planted.json
+    python -m tuning.experiments all --seeds 40 --out honesty.json [--workers 2] [--preset quick]
 
-Simulated panels whose truth is known by construction. Trains with the same code as a real run; stores no model.
+Each seed is a simulated panel whose truth is known (tuning/worlds.py), judged as a real run is: leak battery, purged
+walk-forward, every family, the gate. Stores no model. The file is written anew as each seed ends and a rerun continues
+it, as long as the code is the same. Exit 0: every criterion is met; 1: one is not.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from market.bars import bars_from_columns
-from market.errors import LstmcError
-from market.market_clock import NEW_YORK
-from market.symbols import CATALOGUE, MAJORS
+from configs.settings import ROOT
+from market.errors import InputError, LstmcError
 from market.timeframes import Timeframe
-from tuning.promotion import GateResult
+from tuning.bundle import write_json
+from tuning.cross_validate import cross_validate
+from tuning.distributed import process_pool
+from tuning.experiment_criteria import summarise
+from tuning.leak_battery import leak_battery
+from tuning.leak_tests import LeakResult
+from tuning.presets import Preset, load_preset
+from tuning.promotion import GateResult, judge
+from tuning.worlds import IID_NOISE, NULL, PLANTED, WORLDS, World, simulate
 
-BARS_PER_WEEK = 120
-STEPS = 12  # price moves inside a bar, of which high and low are made
-HOURLY_VOLATILITY = 1e-3
-# GARCH(1,1) on hourly shocks: news, persistence (Bollerslev 1986); half-life about 35 bars
-GARCH = (0.06, 0.92)
-START = datetime(2018, 1, 7, 17, tzinfo=NEW_YORK)
+__all__ = ["IID_NOISE", "NULL", "PLANTED", "World", "judge_seed", "main", "run", "simulate"]
 
-
-@dataclass(frozen=True)
-class World:
-    """How a simulated panel behaves. accuracy: P(next bar goes the way of this one); 0.5 is no direction at all."""
-
-    garch: bool = True
-    seasonal: bool = True
-    accuracy: float = 0.5
-    weeks: int = 78
-    symbols: tuple[str, ...] = MAJORS
+NAMES = {"all": ("null", "planted"), "null": ("null",), "planted": ("planted",), "iid": ("iid",)}
+Row = dict[str, Any]
 
 
-IID_NOISE = World(garch=False, seasonal=False)
-NULL = World()
-PLANTED = World(accuracy=0.55)
-WORLDS = {"null": NULL, "iid": IID_NOISE, "planted": PLANTED}
+def judge_seed(world: World, seed: int, preset: Preset) -> Row:
+    """One simulated panel through the leak battery, cross-validation and the gate -> what is kept of it."""
+    started = time.process_time()
+    bars = simulate(world, seed)
+    leaks = leak_battery(bars, Timeframe.H1, preset)
+    oof = cross_validate(bars, Timeframe.H1, preset)
+    gate = judge(oof, leak_tests={r.name: r.passed for r in leaks})
+    return {"seed": seed, "cpu_seconds": round(time.process_time() - started, 1)} | _kept(gate, leaks)
 
 
-def simulate(world: World, seed: int) -> dict[str, pa.Table]:
-    """H1 bars of every symbol in BAR_SCHEMA, `weeks` FX weeks from 2018-01. Same seed, same bars."""
-    rng = np.random.default_rng(seed)
-    opens = _week_grid(world.weeks)
-    n, s = len(opens), len(world.symbols)
-    sigma = HOURLY_VOLATILITY * np.ones((n, s))
-    steps = rng.standard_normal((n, s, STEPS)) / np.sqrt(STEPS)  # a bar's path at unit variance
-    if world.garch:
-        sigma *= _garch(steps.sum(axis=2))
-    if world.seasonal:
-        sigma *= _hour_of_week()[np.arange(n) % BARS_PER_WEEK][:, None]
-    if world.accuracy != 0.5:
-        steps = _with_momentum(steps, world.accuracy, rng)
-    tables = {}
-    for k, code in enumerate(world.symbols):
-        path = np.cumsum((steps[:, k] * sigma[:, k, None]).ravel()).reshape(n, STEPS)
-        tables[code] = _bars(code, opens, path, _start_price(code))
-    return tables
+def _kept(gate: GateResult, leaks: list[LeakResult]) -> Row:
+    """What would be served, what passed, failed leak tests, and per target skill, t and every family's skill.
 
-
-def _week_grid(weeks: int) -> np.ndarray:
-    """Opens of all hours of the trading weeks, datetime64[s] UTC. [weeks * 120]"""
-    sundays = [START + timedelta(days=7 * k) for k in range(weeks)]  # stays at 17:00 New York
-    first = np.array([int(sunday.timestamp()) for sunday in sundays])
-    return (first[:, None] + 3600 * np.arange(BARS_PER_WEEK)).ravel().astype("datetime64[s]")
-
-
-def _garch(shocks: np.ndarray) -> np.ndarray:
-    """Standard deviations of unit unconditional variance driven by shocks [n, s]. [n, s]"""
-    news, memory = GARCH
-    variance = np.ones_like(shocks)
-    for t in range(1, len(shocks)):
-        variance[t] = 1.0 - news - memory + variance[t - 1] * (memory + news * shocks[t - 1] ** 2)
-    return np.sqrt(variance)
-
-
-def _hour_of_week() -> np.ndarray:
-    """Relative volatility by hour of the trading week: quiet after the New York close, busy when London overlaps. [120]"""
-    hour = (17 + np.arange(BARS_PER_WEEK)) % 24  # New York
-    day = 0.55 + 0.35 * np.exp(-(((hour - 3.5) % 24 - 0) ** 2) / 8) + 1.05 * np.exp(-((hour - 9.5) ** 2) / 9)
-    return day / np.sqrt(np.mean(day**2))
-
-
-def _with_momentum(steps: np.ndarray, accuracy: float, rng: np.random.Generator) -> np.ndarray:
-    """Flip whole paths so that a bar goes the way of the bar before it with probability `accuracy`."""
-    natural = np.sign(steps.sum(axis=2))
-    same = np.where(rng.random(natural.shape) < accuracy, 1.0, -1.0)
-    wanted = np.sign(rng.standard_normal(natural.shape[1])) * np.cumprod(same, axis=0)
-    return steps * (natural * wanted)[:, :, None]
-
-
-def _bars(code: str, opens: np.ndarray, path: np.ndarray, start: float) -> pa.Table:
-    digits = CATALOGUE[code].digits
-    log_open = np.concatenate([[0.0], path[:-1, -1]])
-    high = np.maximum(path.max(axis=1), log_open)
-    low = np.minimum(path.min(axis=1), log_open)
-    prices = [np.round(start * np.exp(x), digits) for x in (log_open, high, low, path[:, -1])]
-    received = datetime.fromtimestamp(int(opens[-1].astype(np.int64)) + 3600, UTC)
-    spread = np.full(len(opens), 15, dtype=np.int32)
-    o, h, low, c = prices
-    return bars_from_columns(code, Timeframe.H1, opens, o, h, low, c, None, spread, received_at=received)
-
-
-def _start_price(code: str) -> float:
-    digits = CATALOGUE[code].digits
-    return 110.0 if digits == 3 else 1500.0 if digits == 2 else 1.2
-
-
-def judge_world(world: World, seed: int, preset_name: str) -> GateResult:
-    """One simulated panel through cross-validation and the gate."""
-    from tuning.cross_validate import cross_validate
-    from tuning.presets import load_preset
-    from tuning.promotion import judge
-
-    return judge(cross_validate(simulate(world, seed), Timeframe.H1, load_preset(preset_name)))
-
-
-def run(
-    name: str, seeds: int, preset: str, first_seed: int = 0, on_seed: Callable[[dict[str, Any]], None] = print
-) -> dict[str, Any]:
-    """All seeds of a world -> the summary, one row per seed in "runs"."""
-    runs = []
-    for seed in range(first_seed, first_seed + seeds):
-        started = time.process_time()
-        gate = judge_world(WORLDS[name], seed, preset)
-        runs.append({"seed": seed, "cpu_seconds": round(time.process_time() - started, 1)} | _row(gate))
-        on_seed(runs[-1])
-    return {"experiment": name, "preset": preset, "seeds": seeds} | summarise(name, runs) | {"runs": runs}
-
-
-def _row(gate: GateResult) -> dict[str, Any]:
-    row: dict[str, Any] = {"promoted": [target for target, ok in gate.passed.items() if ok]}
+    A shorter volatility horizon that passes alone is not served (promotion.GateResult): it is in "passed" only.
+    """
+    row: Row = {
+        "promoted": sorted(gate.serves),
+        "passed": sorted(target for target, ok in gate.passed.items() if ok),
+        "leaks": sorted(r.name for r in leaks if not r.passed),
+        "targets": {},
+    }
     for target, result in gate.targets.items():
-        row[target] = {"skill": result.skill, "t": result.t if np.isfinite(result.t) else None}
-        if target.startswith("sign"):
-            row[target]["auc"] = result.figures.get("auc")
+        families = {
+            name: 1.0 - loss / result.baseline_loss
+            for name, loss in result.family_losses.items()
+            if np.isfinite(loss) and result.baseline_loss > 0
+        }
+        kept = {
+            "skill": result.skill,
+            "t": result.t,
+            "auc": result.figures.get("auc"),
+            "net_bp": result.figures.get("net_bp"),
+        }
+        row["targets"][target] = {k: _rounded(v) for k, v in kept.items() if v is not None} | {
+            "families": {name: _rounded(skill) for name, skill in families.items()}
+        }
     return row
 
 
-def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """promoted / rate: seeds in which anything at all was promoted, and their share."""
-    promoted = [run["seed"] for run in runs if run["promoted"]]
-    out: dict[str, Any] = {"promoted": len(promoted), "rate": len(promoted) / len(runs), "promoted_seeds": promoted}
-    if name == "planted":
-        skills = [run["sign1"]["skill"] for run in runs]
-        # With P(up) = 1/2 +- d, log-loss skill is about 2 d^2 / log 2 for small d; so the recovered share of d is a root.
-        full = 1.0 - _entropy(WORLDS[name].accuracy) / np.log(2)
-        recovered = np.sqrt(np.maximum(skills, 0.0) / full)
-        out["positive_skill_rate"] = float(np.mean(np.array(skills) > 0))
-        out["edge_recovered"] = float(np.mean(recovered))
-    return out
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
-def _entropy(p: float) -> float:
-    return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)))
+def run(
+    names: tuple[str, ...],
+    seeds: range,
+    preset: Preset,
+    out: Path | None = None,
+    *,
+    workers: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """All seeds of all worlds `names` that `out` does not hold yet -> the whole file's content."""
+    content = _resumed(out, preset, tell)
+    have = {(name, row["seed"]) for name, made in content["experiments"].items() for row in made["runs"]}
+    due = [(name, seed) for seed in seeds for name in names if (name, seed) not in have]
+    units = [(WORLDS[name], seed, preset) for name, seed in due]
+    started = time.monotonic()
+    with process_pool(workers) as pooled:
+        rows = pooled(judge_seed, units) if pooled else (judge_seed(*unit) for unit in units)
+        for done, ((name, _), row) in enumerate(zip(due, rows, strict=True), 1):
+            _add(content, name, row)
+            if out:
+                write_json(out, content)
+            left = (time.monotonic() - started) / done * (len(due) - done)
+            tell(f"{name} {_row_words(row)}; {done} of {len(due)}, about {left / 60:.0f} min left")
+    return content
 
 
-def main(argv: list[str] | None = None) -> int:
+def _add(content: dict[str, Any], name: str, row: Row) -> None:
+    runs = sorted([*content["experiments"].get(name, {"runs": []})["runs"], row], key=lambda one: one["seed"])
+    content["experiments"][name] = (
+        {"world": _world(name)} | summarise(name, runs, WORLDS[name].accuracy) | {"runs": runs}
+    )
+
+
+def _row_words(row: Row) -> str:
+    found = ", ".join(row["promoted"]) or "nothing"
+    leaks = f", leak tests failed: {', '.join(row['leaks'])}" if row["leaks"] else ""
+    return f"seed {row['seed']}: {found} promoted{leaks}, {row['cpu_seconds']:.0f} CPU-s"
+
+
+def _world(name: str) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(WORLDS[name])))
+
+
+def _resumed(out: Path | None, preset: Preset, tell: Callable[[str], None]) -> dict[str, Any]:
+    """What `out` holds, or an empty file's content. InputError when it was made by other code or settings."""
+    fresh = {
+        "command": "python -m tuning.experiments all --seeds 40 --out FILE",
+        "commit": code_commit(),
+        "code": code_digest(),
+        "preset": json.loads(json.dumps(asdict(preset))),
+        "experiments": {},
+    }
+    if out is None or not out.exists():
+        return fresh
+    try:
+        found = json.loads(out.read_text())
+        same = all(found[key] == fresh[key] for key in ("code", "preset")) and all(
+            made["world"] == _world(name) for name, made in found["experiments"].items()
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{out} is no file of these experiments.", hint="Choose another --out.") from None
+    if not same:
+        raise InputError(
+            f"{out} was made by other code or settings (commit {found.get('commit')}); its seeds cannot be continued.",
+            hint="Choose another --out, or move the file away to begin anew.",
+        )
+    tell(f"{out} holds {sum(len(made['runs']) for made in found['experiments'].values())} seeds already")
+    return found
+
+
+def code_digest() -> str:
+    """sha256 over the sources that can change a result: market, configs and tuning, without the report's drawing."""
+    digest = hashlib.sha256()
+    for path in sorted(p for room in ("market", "configs", "tuning") for p in (ROOT / room).rglob("*")):
+        if path.suffix in (".py", ".yaml") and not path.name.startswith("report"):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def code_commit() -> str:
+    """The commit that runs, "-dirty" where tracked files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tuning.experiments", description=__doc__.splitlines()[0] if __doc__ else ""
+        prog="python -m tuning.experiments",
+        description="Judge simulated panels whose truth is known: noise must not pass, a planted signal must be seen.",
+        epilog="Example: python -m tuning.experiments all --seeds 40 --out honesty.json --workers 2",
     )
     parser.add_argument(
-        "experiment", choices=sorted(WORLDS), help="null: GARCH and seasons; iid: plain noise; planted: 55 %%"
+        "experiment", choices=list(NAMES), help="null: GARCH and seasons; planted: 55 %% added; iid: plain noise"
     )
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--preset", default="quick")
-    parser.add_argument("--out", type=Path, default=None, help="also write the JSON to this file")
-    given = parser.parse_args(argv)
+    parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--out", type=Path, default=None, help="the JSON file; an unfinished one is continued")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    tell = partial(print, file=sys.stderr, flush=True)
     try:
-        tell: Callable[[dict[str, Any]], None] = lambda row: print(json.dumps(row), file=sys.stderr, flush=True)  # noqa: E731
-        result = run(given.experiment, given.seeds, given.preset, given.first_seed, tell)
+        content = run(
+            NAMES[given.experiment], seeds, load_preset(given.preset), given.out, workers=given.workers, tell=tell
+        )
     except LstmcError as error:
-        print(error, file=sys.stderr)
+        print(f"experiments: {error}", file=sys.stderr)
         return error.exit_code
-    text = json.dumps(result, indent=1)
-    if given.out:
-        given.out.write_text(text)
-    print(text)
-    return 0
+    except KeyboardInterrupt:
+        print("experiments: stopped; the same command continues.", file=sys.stderr)
+        return 130
+    print(json.dumps(content, indent=1))
+    criteria = [c for made in content["experiments"].values() for c in made["criteria"]]
+    for one in criteria:
+        tell(f"{'met    ' if one['passed'] else 'NOT MET'} {one['name']}: {one['words']}")
+    return 0 if criteria and all(c["passed"] for c in criteria) else 1
 
 
 if __name__ == "__main__":

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
+from market.errors import NotEnoughBars
 from market.forecasts import HorizonForecast
 from market.timeframes import Timeframe
+from tuning.cross_validate import cross_validate
 from tuning.ensemble import Ensemble
 from tuning.features import lookback, make_features
 from tuning.leak_tests import (
     LeakResult,
     permuted_labels,
+    perturbed_future,
     same_forecasts,
     tail_equals_full,
     target_shift,
     truncated_future,
 )
+from tuning.learners.fitting import TREE_FAMILIES
+from tuning.out_of_fold import OutOfFold
 from tuning.presets import Preset
 from tuning.series import make_series
 from tuning.splits import Scheme, purged_walk_forward
@@ -28,7 +34,7 @@ BARS = 3000  # of one symbol: enough to see a leak, little enough to cost about 
 
 
 def leak_battery(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset: Preset, seed: int = 0) -> list[LeakResult]:
-    """All four tests on the newest bars of the symbol with the longest history."""
+    """All tests on the newest bars of the symbol with the longest history."""
     table = max(bars.values(), key=lambda one: one.num_rows)
     table = table.slice(max(table.num_rows - max(BARS, lookback(timeframe) + 200), 0))
     longest = max(timeframe.horizons)
@@ -50,7 +56,50 @@ def leak_battery(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset: Pre
         tail_equals_full(features, table, lookback(timeframe)),
         returns if not returns.passed else variances,
         _permuted(features(table), labels(table), table, timeframe, longest, np.random.default_rng(seed)),
+        perturbed_pipeline(table, timeframe, _small(preset), np.random.default_rng(seed)),
     ]
+
+
+def _small(preset: Preset) -> Preset:
+    """Two folds, the baselines, the stack and one tree family: a cross-validation in a fifth of a second."""
+    return replace(
+        preset,
+        families=tuple(family for family in preset.families if family in TREE_FAMILIES)[:1],
+        folds=2,
+        test_share=0.3,
+        lockbox_days=0.0,
+        max_train_bars=None,
+        min_train_bars=min(preset.min_train_bars, 300),
+        boosting=replace(preset.boosting, trees=min(preset.boosting.trees, 20), min_rows_in_leaf=20),
+    )
+
+
+def perturbed_pipeline(table: pa.Table, timeframe: Timeframe, preset: Preset, rng: np.random.Generator) -> LeakResult:
+    """Everything the preset fits, cross-validated on these bars and on bars with another future.
+
+    The future begins after the first test bar of the last fold: whatever that fold was trained on must lie before it.
+    """
+    symbol = table["symbol"][0].as_py()
+    try:
+        first = cross_validate({symbol: table}, timeframe, preset)
+    except NotEnoughBars as error:
+        return LeakResult("perturbed_future", False, float("inf"), 0.0, str(error))
+    until = first.time[first.fold == first.fold.max()].min()
+    closes = table["close_time"].cast(pa.int64()).to_numpy().astype("datetime64[us]")
+
+    def forecasts(bars: pa.Table) -> dict[str, np.ndarray]:
+        return forecasts_until(first if bars is table else cross_validate({symbol: bars}, timeframe, preset), until)
+
+    return perturbed_future(forecasts, table, int(np.searchsorted(closes, until)), rng)
+
+
+def forecasts_until(oof: OutOfFold, until: np.datetime64) -> dict[str, np.ndarray]:
+    """Whatever was said at `until` or before: every family's volatility and odds, all quantiles and base rates."""
+    rows = oof.time <= until
+    said = {f"{name} rv{h}": values[rows] for name, made in oof.families.items() for h, values in made.log_rv.items()}
+    said |= {f"{name} sign{h}": p[rows] for name, made in oof.families.items() for h, p in made.p_up.items()}
+    said |= {f"{name} r{h}": q[rows] for name, of in oof.quantiles.items() for h, q in of.items()}
+    return said | {f"base rate {h}": p[rows] for h, p in oof.base_rate.items()}
 
 
 def _permuted(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Features = Callable[[pa.Table], np.ndarray]
 Targets = Callable[[pa.Table], np.ndarray]
@@ -74,6 +75,28 @@ def target_shift(
     return LeakResult("target_shift", worst == 0.0, worst, 0.0, detail)
 
 
+def perturbed_future(
+    forecasts: Callable[[pa.Table], Mapping[str, np.ndarray]],
+    bars: pa.Table,
+    row: int,
+    rng: np.random.Generator,
+    tolerance: float = 1e-9,
+) -> LeakResult:
+    """Forecasts dated at bar `row` or earlier must be the same whatever the bars after it are.
+
+    forecasts: bars -> name -> the values dated until bar `row`, from a fit of their own. The test of a whole pipeline: it
+    sees a label that reaches into the test part, a scaler or season fitted on it and a feature that looks ahead alike.
+    """
+    before, after = forecasts(bars), forecasts(with_other_future(bars, row, rng))
+    known = {name: bool(np.isfinite(values).any()) for name, values in before.items()}
+    gaps = {name: _discrepancy(_wide(after[name]), _wide(before[name])) for name, finite in known.items() if finite}
+    if not gaps:
+        return LeakResult("perturbed_future", False, float("inf"), tolerance, "nothing was forecast: too few bars")
+    worst = max(gaps, key=lambda name: gaps[name])
+    detail = f"{len(gaps)} forecasts until bar {row}" if gaps[worst] <= tolerance else f"{worst} knows bars after {row}"
+    return LeakResult("perturbed_future", bool(gaps[worst] <= tolerance), gaps[worst], tolerance, detail)
+
+
 def permuted_labels(
     score: Callable[[np.ndarray], float],
     labels: np.ndarray,
@@ -123,8 +146,25 @@ def with_close(bars: pa.Table, row: int, factor: float) -> pa.Table:
     for name in PRICES:
         column = bars[name].to_numpy().copy()
         column[row] *= factor
-        bars = bars.set_column(bars.schema.get_field_index(name), bars.schema.field(name), pa.array(column))
+        bars = _with_column(bars, name, column)
     return bars
+
+
+def with_other_future(bars: pa.Table, row: int, rng: np.random.Generator) -> pa.Table:
+    """The bars with every price and spread after `row` replaced by another path, wilder than the one that came."""
+    later = bars.num_rows - row - 1
+    factor = np.concatenate([np.ones(row + 1), np.exp(np.cumsum(rng.normal(0.0, 0.01, later)))])
+    for name in PRICES:
+        bars = _with_column(bars, name, bars[name].to_numpy() * factor)
+    more = np.concatenate([np.zeros(row + 1, int), rng.integers(1, 50, later)])
+    spread = pc.add(bars["spread_points"], pa.array(more))  # an unknown spread stays unknown
+    return _with_column(bars, "spread_points", spread)
+
+
+def _with_column(bars: pa.Table, name: str, values: np.ndarray | pa.ChunkedArray) -> pa.Table:
+    field = bars.schema.field(name)
+    column = values.cast(field.type) if isinstance(values, pa.ChunkedArray) else pa.array(values, field.type)
+    return bars.set_column(bars.schema.get_field_index(name), field, column)
 
 
 def _changed(before: np.ndarray, after: np.ndarray, tolerance: float) -> list[int]:

@@ -45,6 +45,7 @@ class OutOfFold:
     stack_weights: dict[str, dict[str, float]] = field(
         default_factory=dict
     )  # "rv24" -> family -> weight of the last fold
+    fold_weights: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)  # the same for every fold
     cpu_seconds: dict[str, float] = field(default_factory=dict)  # family -> CPU time of fitting and predicting
 
     def __len__(self) -> int:

@@ -295,13 +295,18 @@ def net_of_spread(oof: OutOfFold, contest: Contest, rows: np.ndarray) -> dict[st
     ret, lean = oof.ret[contest.horizon], 2.0 * contest.forecast - 1.0
     gross = np.sign(lean) * ret * 1e4
     figures: dict[str, Any] = {"gross_bp": _figure(_mean(gross[rows])), "net_bp": None, "bets": 0}
-    known = rows & np.isfinite(oof.spread)
-    if not known.any():
+    if not (rows & np.isfinite(oof.spread)).any():
         return figures | {"net_bp_reason": "the source has no spread"}
-    bets = known & (np.abs(lean) * _expected_move(oof, contest.horizon) > oof.spread)
+    bets = bets_taken(oof, contest, rows)
     if not bets.any():
         return figures | {"net_bp_reason": "no forecast expected more than its spread"}
     return figures | {"net_bp": _mean((gross - oof.spread * 1e4)[bets]), "bets": int(bets.sum())}
+
+
+def bets_taken(oof: OutOfFold, contest: Contest, rows: np.ndarray) -> np.ndarray:
+    """Those of `rows` whose expected edge, (2p - 1) E|return|, exceeds a known spread. bool [n]"""
+    edge = np.abs(2.0 * contest.forecast - 1.0) * _expected_move(oof, contest.horizon)
+    return rows & np.isfinite(oof.spread) & (edge > oof.spread)
 
 
 def _expected_move(oof: OutOfFold, h: int) -> np.ndarray:
@@ -320,7 +325,14 @@ def _per_symbol(oof: OutOfFold, contest: Contest, baseline: str, rows: np.ndarra
         if not own.any():
             continue
         loss, limit = _mean(contest.candidate[own]), _mean(contest.baselines[baseline][own])
-        figures[symbol] = {"loss": loss, "baseline_loss": limit, "skill": skill_of(loss, limit), "n": int(own.sum())}
+        t = _figure(_test(oof, contest, contest.baselines[baseline], own).t)
+        figures[symbol] = {
+            "loss": loss,
+            "baseline_loss": limit,
+            "skill": skill_of(loss, limit),
+            "t": t,
+            "n": int(own.sum()),
+        }
         figures[symbol] |= _shape_figures(oof, contest, own)
     return figures
 

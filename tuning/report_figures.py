@@ -1,97 +1,88 @@
-"""The report's figures as Plotly data and layout, plain dicts. Reads out-of-fold forecasts and the judged figures."""
+"""The report's figures as Plotly data and layout, plain dicts: what one is made of, and those of losses and weights.
+
+Draws judged figures and out-of-fold forecasts; computes no verdict.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tuning.contests import ECONOMETRIC_STACK, STACK, Contest, contests
-from tuning.metrics import central_coverage
 from tuning.out_of_fold import OutOfFold
-from tuning.report_words import FAMILY_NAMES, KIND_NAMES, horizon_words, kind_of
-from tuning.series import seconds_into_week
+from tuning.report_words import FAMILY_NAMES, KIND_NAMES, horizon_words, kind_of, share
 from tuning.significance import panel_mean
 
-# Okabe & Ito (2008): told apart by the colour-blind, legible on light and dark
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C", "#B8A100")
+# After Okabe & Ito (2008): told apart by the colour-blind; middle tones, legible on light and on dark
+PALETTE = ("#2E86C1", "#E69F00", "#1BA784", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C", "#B8A100")
 COLOURS = {  # one family, one colour, in every figure
-    "stack": "#0072B2",
+    "stack": "#2E86C1",
     "econometric_stack": "#E69F00",
-    "lightgbm": "#009E73",
+    "lightgbm": "#1BA784",
     "xgboost": "#CC79A7",
     "lstm": "#D55E00",
     "gru": "#56B4E9",
     "attention": "#B8A100",
-    "har_how": "#6A3D9A",
-    "har_range": "#1F4E79",
-    "ewma_how": "#F4B942",
+    "har_how": "#8E6CC9",
+    "har_range": "#5B7FB0",
+    "ewma_how": "#D9B04F",
     "unconditional_how": "#7FB3A0",
     "base_rate": "#8C8C8C",
 }
-POINTS = 500  # per line: more cannot be seen
-SESSIONS = {"Asia": range(17, 27), "London": range(3, 9), "New York": range(9, 17)}  # New York hours, 24 + for next day
+POINTS = 400  # per line: more cannot be seen
 LEARNERS = ("lightgbm", "xgboost", "lstm", "gru", "attention")
 
 
 @dataclass(frozen=True)
 class Figure:
+    """`alt`: what there is to see, in a sentence with numbers, for those who cannot see it. Height in pixels."""
+
     key: str
     title: str
     caption: str
+    alt: str
     data: list[dict[str, Any]]
     layout: dict[str, Any]
-    height: int = 360
+    height: int = 340
 
 
-def figures(report: Mapping[str, Any], oof: OutOfFold) -> list[Figure]:
-    """All figures that this run has data for."""
+def loss_figures(report: Mapping[str, Any], oof: OutOfFold) -> list[Figure]:
+    """Cumulative differences of the main targets, skill by symbol, the stack's weights."""
     judged = {c.target: c for c in contests(oof)}
     longest, shortest = max(oof.horizons), min(oof.horizons)
-    made = [
-        cumulative(report, oof, judged[t]) for t in (f"rv{longest}", f"r{longest}", f"sign{shortest}") if t in judged
-    ]
-    made.append(symbol_skill(report))
-    if f"r{longest}" in judged:
-        made.append(coverage_by(oof, longest))
-    if f"sign{shortest}" in judged:
-        made.append(reliability(oof, judged[f"sign{shortest}"]))
-    made.append(weights(report))
-    return made
+    main = [t for t in (f"rv{longest}", f"r{longest}", f"sign{shortest}") if t in judged]
+    return [*(cumulative(report, oof, judged[t]) for t in main), symbol_skill(report), weights(report)]
 
 
 def cumulative(report: Mapping[str, Any], oof: OutOfFold, contest: Contest) -> Figure:
     """Running sum of the panel's loss difference against the named baseline; downwards is gaining on it."""
-    baseline = report["targets"][contest.target]["baseline"]
-    losses = {STACK: contest.candidate} | {
-        n: contest.families[n] for n in (ECONOMETRIC_STACK, *LEARNERS) if n in contest.families
-    }
+    v = report["targets"][contest.target]
+    baseline = v["baseline"]
+    losses = {n: contest.families[n] for n in (ECONOMETRIC_STACK, *LEARNERS) if n in contest.families}
+    losses[STACK] = contest.candidate  # last: drawn above the others
     rows = oof.fold >= 0
     data = []
     for k, (name, values) in enumerate(losses.items()):
         times, mean = panel_mean((values - contest.baselines[baseline])[rows], oof.time[rows])
         keep = np.unique(np.linspace(0, len(times) - 1, POINTS).astype(int))
         line = {"color": COLOURS.get(name, PALETTE[k % len(PALETTE)]), "width": 3 if name == STACK else 1.3}
-        data.append(
-            _trace(
-                "scatter",
-                FAMILY_NAMES.get(name, name),
-                _dates(times[keep]),
-                np.cumsum(mean)[keep],
-                mode="lines",
-                line=line,
-            )
-        )
-    kind = KIND_NAMES[contest.kind]
+        named = FAMILY_NAMES.get(name, name)
+        data.append(trace("scatter", named, dates(times[keep]), np.cumsum(mean)[keep], mode="lines", line=line))
+    against = FAMILY_NAMES.get(baseline, baseline)
+    ends = ", ".join(f"{one['name']} {one['y'][-1]:+.3g}" for one in reversed(data) if one["y"])
     return Figure(
         f"cumulative_{contest.target}",
-        f"{contest.target}: who gains on {FAMILY_NAMES.get(baseline, baseline)}, and when",
-        f"Cumulative {contest.metric} difference of the {kind} forecast ({horizon_words(contest.target)}), mean over symbols. "
-        "Downwards: better than the baseline. One steep stretch is luck, a steady slope is skill.",
+        f"{contest.target}: who gains on {against}, and when",
+        f"Cumulative {contest.metric} difference of the {KIND_NAMES[contest.kind]} forecast "
+        f"({horizon_words(contest.target)}), mean over symbols. Downwards: better than the baseline. One steep stretch is "
+        "luck, a steady slope is skill.",
+        f"Running sum of loss differences to {against}; at the end {ends}; below zero is better. "
+        f"The stack's skill is {share(v['skill'])}.",
         data,
-        _layout(yaxis={"title": {"text": "cumulative loss difference"}, "zeroline": True}),
+        layout(yaxis={"title": {"text": "loss difference, summed"}, "zeroline": True}),
     )
 
 
@@ -102,111 +93,83 @@ def symbol_skill(report: Mapping[str, Any]) -> Figure:
             continue
         symbols = list(v["per_symbol"])
         skills = [v["per_symbol"][s]["skill"] for s in symbols]
-        color = {"color": PALETTE[k % len(PALETTE)]}
-        data.append(
-            _trace(
-                "bar", f"{target} over {FAMILY_NAMES.get(v['baseline'], v['baseline'])}", symbols, skills, marker=color
-            )
-        )
+        name = f"{target} over {FAMILY_NAMES.get(v['baseline'], v['baseline'])}"
+        data.append(trace("bar", name, symbols, skills, marker={"color": PALETTE[k % len(PALETTE)]}))
+    better = [f"{one['name']}: {sum((y or 0) > 0 for y in one['y'])} of {len(one['y'])} symbols" for one in data]
     return Figure(
         "symbols",
         "Skill by symbol",
         "1 - loss / the named baseline's loss. Above zero on one symbol only is luck; the gate asks for most of them.",
+        f"Bars by symbol. Above zero: {'; '.join(better)}. The table of losses by symbol has the numbers.",
         data,
-        _layout(barmode="group", yaxis={"tickformat": "+.1%", "zeroline": True}),
-    )
-
-
-def coverage_by(oof: OutOfFold, h: int) -> Figure:
-    """Share of outcomes inside the central 80 and 90 % intervals, by symbol and by session."""
-    rows = oof.fold >= 0
-    groups = {symbol: rows & (oof.symbol == k) for k, symbol in enumerate(oof.symbols)}
-    hour = (17 + seconds_into_week(oof.time) // 3600) % 24
-    groups |= {name: rows & np.isin(hour, [x % 24 for x in hours]) for name, hours in SESSIONS.items()}
-    groups = {name: chosen for name, chosen in groups.items() if chosen.any()}
-    data = []
-    for k, share in enumerate((0.8, 0.9)):
-        values = [central_coverage(oof.ret[h][g], oof.quantiles[STACK][h][g], share) for g in groups.values()]
-        marker = {"color": PALETTE[k], "size": 11, "symbol": "circle" if share == 0.8 else "diamond"}
-        data.append(_trace("scatter", f"{share:.0%} interval", list(groups), values, mode="markers", marker=marker))
-    lines = [
-        {
-            "type": "line",
-            "xref": "paper",
-            "x0": 0,
-            "x1": 1,
-            "y0": s,
-            "y1": s,
-            "line": {"color": PALETTE[k], "dash": "dot", "width": 1.5},
-        }
-        for k, s in enumerate((0.8, 0.9))
-    ]
-    return Figure(
-        "coverage",
-        f"r{h}: do the intervals hold what they promise?",
-        "Share of outcomes inside the interval, by symbol and by trading session. Dotted: what was promised.",
-        data,
-        _layout(shapes=lines, yaxis={"tickformat": ".0%", "range": [0.7, 1.0]}),
-    )
-
-
-def reliability(oof: OutOfFold, contest: Contest) -> Figure:
-    """Observed share of ups against the forecast probability, ten groups of equal size."""
-    rows = (oof.fold >= 0) & np.isfinite(contest.forecast) & np.isfinite(contest.actual)
-    p, up = contest.forecast[rows], contest.actual[rows]
-    order = np.array_split(np.argsort(p, kind="stable"), 10)
-    said, seen = [float(p[g].mean()) for g in order], [float(up[g].mean()) for g in order]
-    error = [1.96 * float(np.sqrt(s * (1 - s) / len(g))) for s, g in zip(seen, order, strict=True)]
-    low, high = min(*said, *seen) - 0.01, max(*said, *seen) + 0.01
-    diagonal = _trace(
-        "scatter", "perfect", [low, high], [low, high], mode="lines", line={"dash": "dot", "color": PALETTE[6]}
-    )
-    points = _trace("scatter", "stack", said, seen, mode="markers+lines", marker={"color": PALETTE[0], "size": 9})
-    points["error_y"] = {"type": "data", "array": error, "thickness": 1}
-    return Figure(
-        f"reliability_{contest.target}",
-        f"{contest.target}: when it says p, how often does it rise?",
-        "Ten groups of equal size by forecast probability, with 95 % error bars (too narrow where bars depend on each "
-        "other). Points near one height: no information.",
-        [diagonal, points],
-        _layout(
-            xaxis={"title": {"text": "forecast P(up)"}, "tickformat": ".1%"},
-            yaxis={"title": {"text": "observed share of ups"}, "tickformat": ".1%"},
-        ),
+        layout(barmode="group", yaxis={"tickformat": "+.1%", "zeroline": True}),
     )
 
 
 def weights(report: Mapping[str, Any]) -> Figure:
-    """The stack's weights in the last fold, one bar per target."""
-    chosen = {t: w for t, w in report["stack_weights"].items() if "/" not in t}
-    families = list(dict.fromkeys(f for w in chosen.values() for f in w))
+    """The stack's weights, a bar per fold and target."""
+    by_target = {t: by for t, by in report["fold_weights"].items() if "/" not in t}
+    places = [(t, fold, w) for t, by in by_target.items() for fold, w in by.items()]
+    axis = [[t for t, _, _ in places], [_fold(fold) for _, fold, _ in places]]
+    families = list(dict.fromkeys(f for _, _, w in places for f in w))
     data = [
-        _trace(
+        trace(
             "bar",
             FAMILY_NAMES.get(f, f),
-            [w.get(f, 0.0) for w in chosen.values()],
-            list(chosen),
-            orientation="h",
+            axis,
+            [w.get(f, 0.0) for _, _, w in places],
             marker={"color": COLOURS.get(f, PALETTE[k % len(PALETTE)])},
         )
         for k, f in enumerate(families)
     ]
+    last = {t: list(by.values())[-1] for t, by in by_target.items()}
+    said = "; ".join(
+        f"{t}: " + ", ".join(f"{FAMILY_NAMES.get(f, f)} {x:.0%}" for f, x in w.items()) for t, w in last.items()
+    )
     return Figure(
         "weights",
-        "What the stack is made of",
-        "Weights in the last fold, fitted on out-of-fold forecasts only, shrunk towards the econometric families. They are "
-        "used for serving only where the gate was passed.",
+        "What the stack is made of, fold by fold",
+        "Weights are fitted on out-of-fold forecasts of earlier folds only, shrunk towards the econometric families. L is the "
+        "lockbox. They are used for serving only where the gate was passed.",
+        f"Stacked bars. In the last fold {said}.",
         data,
-        _layout(barmode="stack", xaxis={"tickformat": ".0%"}),
+        layout(barmode="stack", yaxis={"tickformat": ".0%", "range": [0, 1]}, xaxis={"tickangle": 0}),
+        380,
     )
 
 
-def _trace(kind: str, name: str, x: Any, y: Any, **extra: Any) -> dict[str, Any]:
-    return {"type": kind, "name": name, "x": _plain(x), "y": _plain(y)} | extra
+def _fold(number: str) -> str:
+    return "L" if int(number) < 0 else str(int(number) + 1)
 
 
-def _plain(values: Any) -> list[Any]:
+def trace(kind: str, name: str, x: Any, y: Any, **extra: Any) -> dict[str, Any]:
+    return {"type": kind, "name": name, "x": plain(x), "y": plain(y)} | extra
+
+
+def banded(
+    name: str, x: Sequence[Any], shares: Sequence[Mapping[str, Any]], color: str, **extra: Any
+) -> dict[str, Any]:
+    """Points with their confidence bands; shares hold value, low, high, n (reliability.Share)."""
+    values = [s["value"] for s in shares]
+    up = [None if v is None else s["high"] - v for v, s in zip(values, shares, strict=True)]
+    down = [None if v is None else v - s["low"] for v, s in zip(values, shares, strict=True)]
+    bars = {"type": "data", "array": plain(up), "arrayminus": plain(down), "thickness": 1.4, "width": 3, "color": color}
+    hover = {"text": [f"{s['n']:,} rows" for s in shares], "error_y": bars}
+    return trace(
+        "scatter", name, x, values, **({"mode": "markers", "marker": {"color": color, "size": 9}} | hover | extra)
+    )
+
+
+def level_line(y: float, color: str, dash: str = "dot") -> dict[str, Any]:
+    """A horizontal line over the whole width, for layout(shapes=...)."""
+    line = {"color": color, "dash": dash, "width": 1.5}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
+
+
+def plain(values: Any) -> list[Any]:
     def one(value: Any) -> Any:
+        if isinstance(value, list):
+            return value
         if isinstance(value, float | np.floating):
             return float(f"{value:.6g}") if np.isfinite(value) else None
         return value
@@ -214,14 +177,15 @@ def _plain(values: Any) -> list[Any]:
     return [one(value) for value in values]
 
 
-def _dates(times: np.ndarray) -> list[str]:
+def dates(times: np.ndarray) -> list[str]:
     return [str(t) for t in times.astype("datetime64[s]")]
 
 
-def _layout(**extra: Any) -> dict[str, Any]:
+def layout(**extra: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
-        "margin": {"l": 64, "r": 16, "t": 8, "b": 48},
-        "legend": {"orientation": "h", "y": -0.18},
+        "margin": {"l": 64, "r": 12, "t": 8, "b": 40},
+        "showlegend": True,
+        "legend": {"orientation": "h", "y": -0.16, "yanchor": "top"},
         "xaxis": {"automargin": True},
         "yaxis": {"automargin": True},
     }

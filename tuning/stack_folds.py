@@ -114,7 +114,9 @@ def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, Trainin
             p_up = {f: out.families[f].p_up[h][rows] for f in odds if f != "base_rate"}
             stack.p_up[h][rows] = stacked_p_up(p_up, out.base_rate[h][rows], odds)
             key = "" if name == "stack" else f"{name}/"
-            out.stack_weights[f"{key}rv{h}"], out.stack_weights[f"{key}sign{h}"] = weights, odds
+            for target, made in ((f"{key}rv{h}", weights), (f"{key}sign{h}", odds)):
+                out.stack_weights[target] = made
+                out.fold_weights.setdefault(target, {})[number] = made
     out.families[name] = stack
     out.quantiles[name] = quantiles
 

@@ -19,6 +19,11 @@ from tuning.shared_panel import shared_panel
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "data"
 KEYS = {"baseline", "loss", "baseline_loss", "skill", "t", "per_symbol", "promoted", "why"}
+FIGURES = (
+    *("cumulative_rv24", "cumulative_r24", "cumulative_sign1", "symbols", "weights"),
+    *("coverage_session", "coverage_symbol", "quantiles", "fan", "reliability_sign1"),
+    *("equity_sign24", "equity_sign1", "folds", "purging"),
+)
 EXTRA = {
     "rv": {"qlike", "qlike_har_how"},
     "r": {"cov80", "cov90", "pinball_skill"},
@@ -80,7 +85,7 @@ def test_the_page_is_complete_without_internet(noise):
     assert "http" not in own
     assert "<link" not in own
     assert "<script src" not in page
-    for key in ("cumulative_rv24", "symbols", "coverage", "reliability_sign1", "weights"):
+    for key in FIGURES:
         assert f'id="{key}"' in page
 
 

@@ -1,4 +1,7 @@
-"""The honesty experiments, small: the simulated worlds are what they claim, noise promotes nothing, a signal is seen."""
+"""The honesty experiments, small: the simulated worlds are what they claim, noise promotes nothing, a signal is seen.
+
+And they can fail: a gate that lets everything through, a shuffled split and a forecast that sees nothing are all found out.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,21 @@ import numpy as np
 import pytest
 
 from market.bars import validate
+from market.errors import InputError
 from market.timeframes import Timeframe
-from tuning import experiments
-from tuning.cross_validate import cross_validate
-from tuning.experiments import IID_NOISE, NULL, PLANTED, World, simulate
-from tuning.presets import load_preset
-from tuning.promotion import judge
+from tests.tuning.test_leak_battery import shuffled
+from tuning import experiments, leak_battery, panel
+from tuning.experiment_criteria import clopper_pearson, recovered_edge, summarise
+from tuning.experiments import judge_seed
+from tuning.presets import Boosting, load_preset
+from tuning.promotion import GateResult, judge
+from tuning.worlds import IID_NOISE, NULL, PLANTED, World, simulate, write_bars
 
 SMALL = ("EURUSD", "GBPUSD", "USDJPY")
 TREES = replace(load_preset("quick"), families=("lightgbm",))
+ECONOMETRIC = load_preset("econometric")
+NOISE_SEEDS = (101, 102)
+PLANTED_SEED = 103
 
 
 def returns(world: World, seed: int) -> np.ndarray:
@@ -62,37 +71,176 @@ def test_the_null_world_has_clustered_and_seasonal_volatility_and_iid_noise_has_
     assert seasonality(IID_NOISE) < 1.5
 
 
+def met(name: str, rows: list[dict], accuracy: float) -> dict[str, bool]:
+    return {c["name"]: c["passed"] for c in summarise(name, rows, accuracy)["criteria"]}
+
+
 @pytest.mark.parametrize("world", [NULL, IID_NOISE], ids=["garch", "iid"])
-@pytest.mark.parametrize("seed", [101, 102])
-def test_noise_promotes_nothing(world, seed):
-    oof = cross_validate(simulate(replace(world, weeks=40, symbols=SMALL), seed), Timeframe.H1, TREES)
-    gate = judge(oof)
-    assert not any(gate.passed.values()), f"seed {seed}: {[r.why for r in gate.targets.values() if r.promoted]}"
+def test_noise_meets_every_criterion(world):
+    rows = [judge_seed(replace(world, weeks=40, symbols=SMALL), seed, TREES) for seed in NOISE_SEEDS]
+    assert met("null", rows, 0.5) == {
+        "nothing is promoted on noise": True,
+        "no family finds a direction in noise": True,
+        "leak tests pass (null)": True,
+    }, f"seeds {NOISE_SEEDS}: {rows}"
 
 
-def test_a_planted_signal_is_seen():
-    seed = 103
-    oof = cross_validate(simulate(replace(PLANTED, weeks=52, symbols=SMALL), seed), Timeframe.H1, TREES)
-    sign1 = judge(oof).targets["sign1"]
-    assert sign1.skill > 0, f"seed {seed}"
-    assert sign1.t < -2, f"seed {seed}"
-    assert sign1.figures["auc"] > 0.53, f"seed {seed}"
+@pytest.fixture(scope="module")
+def planted_row():
+    return judge_seed(replace(PLANTED, weeks=52, symbols=SMALL), PLANTED_SEED, TREES)
 
 
-def test_summary_of_a_full_edge_is_one():
-    full = 1.0 - experiments._entropy(0.55) / np.log(2)
-    runs = [{"seed": k, "promoted": [], "sign1": {"skill": full}} for k in range(3)]
-    out = experiments.summarise("planted", runs)
-    assert out["edge_recovered"] == pytest.approx(1.0)
-    assert out["positive_skill_rate"] == 1.0
-    assert out["rate"] == 0.0
+def test_a_planted_signal_is_seen(planted_row):
+    sign1 = planted_row["targets"]["sign1"]
+    assert sign1["skill"] > 0, f"seed {PLANTED_SEED}"
+    assert sign1["t"] < -2, f"seed {PLANTED_SEED}"
+    assert sign1["auc"] > 0.53, f"seed {PLANTED_SEED}"
+    assert met("planted", [planted_row], 0.55)["the planted edge shows in the log-loss"], f"seed {PLANTED_SEED}"
+    assert planted_row["leaks"] == []
 
 
-def test_the_command_writes_json(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(experiments.WORLDS, "iid", replace(IID_NOISE, weeks=30, symbols=SMALL))
-    code = experiments.main(["iid", "--seeds", "1", "--preset", "econometric", "--out", str(tmp_path / "x.json")])
-    assert code == 0
-    written = json.loads((tmp_path / "x.json").read_text())
-    assert written == json.loads(capsys.readouterr().out)
-    assert {"seeds", "promoted", "rate", "runs"} <= set(written)
-    assert experiments.main(["iid", "--preset", "huge"]) == 2
+def test_a_gate_that_always_promotes_is_found_out(monkeypatch):
+    def always(*given, **named):
+        gate = judge(*given, **named)
+        return GateResult({name: replace(r, promoted=True) for name, r in gate.targets.items()}, gate.primary)
+
+    monkeypatch.setattr(experiments, "judge", always)
+    row = judge_seed(World(weeks=26, symbols=SMALL), 7, ECONOMETRIC)
+    assert not met("null", [row], 0.5)["nothing is promoted on noise"]
+
+
+def test_a_shuffled_split_is_found_out(monkeypatch):
+    """In iid noise it lets trees see the answer in their neighbours; the stack's own guard keeps the gate shut all the same."""
+    for module in (panel, leak_battery):
+        monkeypatch.setattr(module, "purged_walk_forward", shuffled)
+    eager = replace(TREES, boosting=Boosting(trees=60, leaves=63, min_rows_in_leaf=3, learning_rate=0.1))
+    row = judge_seed(replace(IID_NOISE, weeks=26, symbols=SMALL), 8, eager)
+    found = met("null", [row], 0.5)
+    assert not found["leak tests pass (null)"], row
+    assert not found["no family finds a direction in noise"], row
+
+
+def test_a_forecast_that_sees_nothing_recovers_nothing():
+    row = judge_seed(replace(NULL, weeks=26, symbols=SMALL), 9, ECONOMETRIC)
+    found = met("planted", [row], 0.55)
+    assert not found["the planted edge is recovered"]
+    assert not found["the planted edge shows in the log-loss"]
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 40, 0.0, 0.0881), (2, 40, 0.0061, 0.1692), (36, 40, 0.7634, 0.9721), (3, 3, 0.2924, 1)],
+)
+def test_literal_clopper_pearson_intervals(hits, n, low, high):
+    assert clopper_pearson(hits, n) == pytest.approx([low, high], abs=1e-4)
+
+
+def test_the_whole_edge_is_one_and_a_negative_skill_counts_against_it():
+    full = 1.0 + (0.55 * np.log(0.55) + 0.45 * np.log(0.45)) / np.log(2)
+    assert full == pytest.approx(0.00722, abs=1e-5)
+    assert recovered_edge([full] * 3, 0.55)["edge_recovered"] == pytest.approx(1.0)
+    assert recovered_edge([full / 4], 0.55)["edge_recovered"] == pytest.approx(0.5), (
+        "half the edge is a quarter of the skill"
+    )
+    mixed = recovered_edge([full, -full, full], 0.55)
+    assert mixed["edge_recovered"] == pytest.approx(1 / 3)
+    assert mixed["positive_skill"] == 2
+    low, high = mixed["edge_interval"]
+    assert low < 1 / 3 < high
+
+
+def made_row(seed: int, promoted: tuple[str, ...] = (), skill: float = 0.005, leaks: tuple[str, ...] = ()) -> dict:
+    sign1 = {"skill": skill, "t": -3.0, "families": {"stack": 0.0}}
+    kept = {"promoted": list(promoted), "passed": list(promoted), "leaks": list(leaks), "targets": {"sign1": sign1}}
+    return {"seed": seed, "cpu_seconds": 1.0} | kept
+
+
+def test_two_of_forty_promoted_are_met_and_three_are_not():
+    rows = [made_row(k, ("rv24",) if k < 2 else ()) for k in range(40)]
+    assert all(met("null", rows, 0.5).values())
+    rows[39] = made_row(39, ("r24",))
+    out = summarise("null", rows, 0.5)
+    assert not out["criteria"][0]["passed"]
+    assert (out["promoted"], out["rate"], out["promoted_seeds"]) == (3, 0.075, [0, 1, 39])
+    assert out["passed_by_target"] == {"sign1": 0}
+
+
+def test_a_failed_leak_test_fails_the_experiment():
+    assert not met("planted", [made_row(0), made_row(1, leaks=("target_shift",))], 0.55)["leak tests pass (planted)"]
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """judge_seed replaced by an instant one; the seeds it was asked for, in order. `broken`: the call that dies."""
+    asked: list[tuple[float, int]] = []
+    state = {"broken": -1}
+
+    def instant(world, seed, preset):
+        if len(asked) == state["broken"]:
+            raise KeyboardInterrupt
+        asked.append((world.accuracy, seed))
+        return made_row(seed)
+
+    monkeypatch.setattr(experiments, "judge_seed", instant)
+    return asked, state
+
+
+def test_a_stopped_run_is_continued_where_it_was(made_up, tmp_path, capsys):
+    asked, state = made_up
+    arguments = ["all", "--seeds", "3", "--out", str(tmp_path / "x.json")]
+    state["broken"] = 3
+    assert experiments.main(arguments) == 130
+    kept = json.loads((tmp_path / "x.json").read_text())["experiments"]
+    assert [[row["seed"] for row in kept[name]["runs"]] for name in ("null", "planted")] == [[0, 1], [0]]
+    state["broken"] = -1
+    assert experiments.main(arguments) == 0
+    assert asked == [(0.5, 0), (0.55, 0), (0.5, 1), (0.55, 1), (0.5, 2), (0.55, 2)], "no seed twice, worlds in turn"
+    said = capsys.readouterr()
+    assert "holds 3 seeds already" in said.err
+    assert "min left" in said.err
+    assert experiments.main(arguments) == 0
+    assert len(asked) == 6
+
+
+def test_the_file_says_what_made_it_and_other_code_does_not_continue_it(made_up, tmp_path, monkeypatch):
+    out = tmp_path / "x.json"
+    content = experiments.run(("null",), range(2), ECONOMETRIC, out)
+    assert json.loads(out.read_text()) == content
+    assert content["code"] == experiments.code_digest()
+    assert content["commit"] == experiments.code_commit()
+    assert content["experiments"]["null"]["world"]["accuracy"] == 0.5
+    monkeypatch.setattr(experiments, "code_digest", lambda: "other")
+    with pytest.raises(InputError, match="other code or settings"):
+        experiments.run(("null",), range(3), ECONOMETRIC, out)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="other code or settings"):
+        experiments.run(("null",), range(3), TREES, out)
+    out.write_text("{}")
+    with pytest.raises(InputError, match="no file of these experiments"):
+        experiments.run(("null",), range(3), ECONOMETRIC, out)
+
+
+def test_a_missed_criterion_is_exit_code_1(made_up, monkeypatch, capsys):
+    assert experiments.main(["null", "--seeds", "2"]) == 0
+    monkeypatch.setattr(experiments, "judge_seed", lambda world, seed, preset: made_row(seed, ("sign1",)))
+    assert experiments.main(["null", "--seeds", "2"]) == 1
+    said = capsys.readouterr()
+    assert "NOT MET nothing is promoted on noise: 2 of 2 seeds" in said.err
+    assert experiments.main(["null", "--preset", "huge"]) == 2
+
+
+def test_processes_find_what_one_process_finds(monkeypatch):
+    monkeypatch.setitem(experiments.WORLDS, "iid", replace(IID_NOISE, weeks=26, symbols=("EURUSD",)))
+    found = [experiments.run(("iid",), range(2), ECONOMETRIC, workers=workers) for workers in (1, 2)]
+    rows = [[row | {"cpu_seconds": 0} for row in one["experiments"]["iid"]["runs"]] for one in found]
+    assert rows[0] == rows[1]
+
+
+def test_a_simulated_folder_can_be_evaluated(tmp_path):
+    from market.bar_files import read_bar_folder
+
+    tables = simulate(World(weeks=2, symbols=SMALL), seed=1)
+    write_bars(tables, tmp_path)
+    found = {r.symbol: r.bars for r in read_bar_folder(tmp_path, timeframe="H1", symbols=None, received_at=None)}
+    assert set(found) == set(SMALL)
+    assert all(found[s]["close"] == tables[s]["close"] for s in SMALL)

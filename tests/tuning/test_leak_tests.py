@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from market.timeframes import Timeframe
 from tuning.experiments import World, simulate
-from tuning.leak_battery import leak_battery
 from tuning.leak_tests import (
     permute_blocks,
     permuted_labels,
@@ -16,7 +14,6 @@ from tuning.leak_tests import (
     target_shift,
     truncated_future,
 )
-from tuning.presets import load_preset
 
 CUTS = (200, 350, 399)
 
@@ -144,14 +141,3 @@ def test_a_model_that_serves_differently_from_the_tail_is_caught(bars):
         6,
     )
     assert not small.passed
-
-
-def test_the_battery_passes_on_the_code_we_train_with():
-    panel = simulate(World(weeks=26, symbols=("EURUSD",)), seed=4)
-    results = leak_battery(panel, Timeframe.H1, load_preset("quick"))
-    assert {r.name: r.passed for r in results} == {
-        "truncated_future": True,
-        "tail_equals_full": True,
-        "target_shift": True,
-        "permuted_labels": True,
-    }, results
