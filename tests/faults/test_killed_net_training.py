@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pytest
+
 from tests.private_ray import private_ray
 from tests.tuning import tiny_chains
 from tests.tuning.tiny_chains import Watched, make_chain
 from tuning.net_chain import Chain, run_chain
 from tuning.net_training import train_chains
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray Train meets deprecations of Ray's own
 
 KILLED_AT = 2
 

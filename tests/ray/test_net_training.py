@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray.exceptions import ActorDiedError
 
+from market.errors import ModelError, NotEnoughBars
 from tests.private_ray import private_ray
 from tests.tuning.tiny_chains import make_chain
+from tuning import net_training
 from tuning.cross_validate import fit_unit
 from tuning.distributed import run_units_on_ray
 from tuning.learners.fitting import NET_FAMILIES
 from tuning.net_chain import Chain, ChainState, run_chain
 from tuning.net_training import train_chains
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray Train meets deprecations of Ray's own
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,8 +64,25 @@ def test_in_one_ray_train_run_they_are_the_same_bytes(
     assert list(storage.iterdir()) == [], "checkpoints are gone once their run has ended"
 
 
-def test_an_error_in_a_chain_is_raised_here(tmp_path: Path) -> None:
-    chain = make_chain("gru")
-    strange = Chain("prophet", chain.settings, chain.seed, chain.horizons, chain.starts, chain.links)
-    with pytest.raises(KeyError, match="prophet"):
-        train_chains([strange], tmp_path)
+class Trainer:
+    """Fails as Ray Train does when its workers have: rank -> the exception there."""
+
+    def __init__(self, failures: dict[int, Exception]) -> None:
+        self.failures = failures
+
+    def fit(self) -> None:
+        from ray.train import WorkerGroupError
+
+        raise WorkerGroupError("workers failed", self.failures)
+
+
+def test_a_workers_own_error_is_raised_here() -> None:
+    own = NotEnoughBars("Too few.", hint="Backfill.")
+    with pytest.raises(NotEnoughBars) as caught:
+        net_training._fit(Trainer({0: ActorDiedError(), 1: own}))
+    assert caught.value is own
+
+
+def test_workers_that_die_again_and_again_are_a_model_error() -> None:
+    with pytest.raises(ModelError, match="died more than 3 times"):
+        net_training._fit(Trainer({0: ActorDiedError()}))

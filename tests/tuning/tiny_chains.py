@@ -42,7 +42,10 @@ def pooled(first: int, last: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Watched(Link):
-    """Writes down each time it is begun; a deadly one kills its process, the first time, as `kill -9` would."""
+    """Writes down each time it is begun; a deadly one kills its process with `kill -9`, the first time.
+
+    It dies once Ray Train has taken in what its workers reported before, so that the fold to go on from is known.
+    """
 
     log: Path
     number: int
@@ -54,5 +57,8 @@ class Watched(Link):
         with open(self.log, "a") as file:
             file.write(f"{self.number}\n")
         if self.is_deadly and is_first:
+            from ray import train
+
+            train.get_all_reported_checkpoints(consistency_mode=train.CheckpointConsistencyMode.COMMITTED)
             os.kill(os.getpid(), signal.SIGKILL)
         return False
