@@ -208,7 +208,7 @@ def make_report(
 
 def recipe(preset: Preset) -> str:
     """The training settings' digest; two models of one recipe differ by their bars only."""
-    fields = json.dumps(asdict(replace(preset, name="")), sort_keys=True)
+    fields = json.dumps(asdict(replace(preset, name="", trainer="")), sort_keys=True)
     return hashlib.sha256(fields.encode()).hexdigest()[:16]
 
 

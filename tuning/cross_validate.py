@@ -17,10 +17,11 @@ from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardise
 from tuning.features import lookback, make_features
 from tuning.fold_baselines import FoldBaselines, fit_fold_baselines, training_part
 from tuning.learners.baseline import BASELINES
-from tuning.learners.fitting import TREE_FAMILIES, fit_and_predict, settings_of
-from tuning.lessons import make_lessons
+from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, fit_and_predict, settings_of
+from tuning.lessons import LessonArrays, make_lessons
+from tuning.net_chain import Chain, ChainState, Link, View, require_time_order, run_chain
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
-from tuning.panel import Panel, make_folds, make_panel, recent
+from tuning.panel import Panel, final_rows, make_folds, make_panel, recent
 from tuning.presets import Preset
 from tuning.scaling import YARDSTICK
 from tuning.series import make_series
@@ -30,6 +31,7 @@ from tuning.stacking import sigmoid
 from tuning.targets import make_targets
 
 RunUnits = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]
+RunChains = Callable[[Sequence[Chain]], Iterable[ChainState]]
 Progress = Callable[[str, int, int], None]
 
 
@@ -44,12 +46,16 @@ def cross_validate(
     preset: Preset,
     *,
     run_units: RunUnits = in_process,
+    run_chains: RunChains | None = None,
+    final_nets: bool = False,
     on_progress: Progress | None = None,
 ) -> OutOfFold:
     """All families of the preset on `folds` test folds and the lockbox.
 
-    bars: symbol -> table in BAR_SCHEMA, oldest first. `on_progress(text, done, total)` counts units of work.
-    NotEnoughBars when history is too short for the preset's cut.
+    bars: symbol -> table in BAR_SCHEMA, oldest first. `run_chains`: where the nets' chains run; None: they are units
+    like the trees'. `final_nets`: chains go on to the final fit on all bars, for fit_ensemble.
+    `on_progress(text, done, total)` counts folds of families. NotEnoughBars when history is too short for the
+    preset's cut.
     """
     tell = on_progress or (lambda text, done, total: None)
     scheme = preset.scheme(max(timeframe.horizons))
@@ -69,7 +75,7 @@ def cross_validate(
     label_end = panel.label_end[np.concatenate(rows)]
     if preset.families:
         add_stack(out, label_end, parts, name="econometric_stack")
-        _add_learners(panel, folds, fitted, rows, preset, run_units, tell, out)
+        _add_learners(panel, folds, fitted, rows, preset, run_units, run_chains, final_nets, tell, out)
     add_stack(out, label_end, parts)
     tell("stack", total, total)
     return out.at(out.fold != BURN_IN)
@@ -82,34 +88,86 @@ def _add_learners(
     rows: list[np.ndarray],
     preset: Preset,
     run_units: RunUnits,
+    run_chains: RunChains | None,
+    final_nets: bool,
     tell: Progress,
     out: OutOfFold,
 ) -> None:
-    """One unit per fold and family, in that order; results go into `out.families`."""
-    if not preset.families:
-        return
-    features = None
-    if set(preset.families) & set(TREE_FAMILIES):
-        features = [make_features(series, panel.timeframe) for series in panel.series]
-    units = [
-        (family, settings_of(family, preset), preset.seed, *lessons[family], fold.train, test)
-        for fold, base, test in zip(folds, fitted, rows, strict=True)
-        for lessons in [make_lessons(panel, base, preset.families, features)]
-        for family in preset.families
-    ]
-    places = [(k, family) for k in range(len(folds)) for family in preset.families]
-    made: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {family: [] for family in preset.families}
-    out.cpu_seconds |= dict.fromkeys(preset.families, 0.0)
+    """Net families as chains, then one unit per fold and tree family; results go into `out.families`."""
+    trees = [family for family in preset.families if family in TREE_FAMILIES]
+    features = [make_features(series, panel.timeframe) for series in panel.series] if trees else None
+    lessons = [make_lessons(panel, base, preset.families, features) for base in fitted]
+    chains = _net_chains(panel, folds, rows, lessons, preset, final_nets)
     done, total = len(folds), len(folds) * (1 + len(preset.families))
-    for (k, family), (log_ratio, excess, seconds) in zip(places, run_units(fit_and_predict, units), strict=True):
-        made[family].append((log_ratio, excess))
+    views: dict[str, list[View]] = {family: [] for family in preset.families}
+    out.cpu_seconds |= dict.fromkeys(preset.families, 0.0)
+
+    def keep(chain: Chain, state: ChainState) -> None:
+        nonlocal done
+        views[chain.family] = [view for view in state.views if view is not None]
+        out.cpu_seconds[chain.family] = sum(state.cpu_seconds)
+        if chain.links[-1].test is None:
+            out.nets[chain.family] = state.net
+        done += len(folds)
+        tell(f"{chain.family}, every fold", done, total)
+
+    units: list[tuple[Any, ...]] = []
+    if run_chains is None:
+        units += [(c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains]
+    elif chains:
+        for chain, state in zip(chains, run_chains(chains), strict=True):
+            keep(chain, state)
+    planted = [(k, family) for k in range(len(folds)) for family in trees]
+    units += [
+        (family, settings_of(family, preset), preset.seed, *lessons[k][family], folds[k].train, rows[k])
+        for k, family in planted
+    ]
+    results = iter(run_units(fit_unit, units)) if units else iter(())
+    if run_chains is None:
+        for chain in chains:
+            keep(chain, next(results))
+    for (k, family), (log_ratio, excess, seconds) in zip(planted, results, strict=True):
+        views[family].append((log_ratio, excess))
         out.cpu_seconds[family] += seconds
         done += 1
         tell(f"{family}, {fold_name(folds[k])}", done, total)
     yardstick = out.families[YARDSTICK].log_rv
-    for family, parts in made.items():
+    for family, parts in views.items():
         log_ratio, excess = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
         out.families[family] = _family_forecasts(panel.horizons, log_ratio, excess, yardstick, out.base_rate)
+
+
+def fit_unit(family: str, *arguments: Any) -> Any:
+    """One unit of work: a net family's chain (arguments as in Chain), or a tree family on one fold."""
+    return run_chain(Chain(family, *arguments)) if family in NET_FAMILIES else fit_and_predict(family, *arguments)
+
+
+def _net_chains(
+    panel: Panel,
+    folds: list[Fold],
+    rows: list[np.ndarray],
+    lessons: list[dict[str, LessonArrays]],
+    preset: Preset,
+    final_nets: bool,
+) -> list[Chain]:
+    """One chain per net family of the preset; their links are the same objects, so that a store holds them once."""
+    nets = [family for family in preset.families if family in NET_FAMILIES]
+    if not nets:
+        return []
+    require_time_order(folds, panel.time, panel.label_end)
+    links = [_link(one[nets[0]], fold.train, test) for fold, test, one in zip(folds, rows, lessons, strict=True)]
+    if final_nets:
+        train = final_rows(panel, preset.max_train_bars)
+        fitted = fit_fold_baselines(panel, train, train[:0])
+        if len(fitted.models) == len(panel.series):  # else fit_ensemble leaves the short symbols out and numbers anew
+            links.append(_link(make_lessons(panel, fitted, nets[:1])[nets[0]], train, None))
+    shared = tuple(links)
+    return [Chain(family, preset.nets, preset.seed, panel.horizons, panel.starts, shared) for family in nets]
+
+
+def _link(lesson: LessonArrays, train: np.ndarray, test: np.ndarray | None) -> Link:
+    _, inputs, _, ratio, up, offset = lesson
+    return Link(inputs, ratio, up, offset, train, test)
 
 
 def _family_forecasts(

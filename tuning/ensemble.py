@@ -27,7 +27,7 @@ from tuning.learners.baseline import VarianceModel
 from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Learner, fit_to_files, load_learner, settings_of
 from tuning.lessons import make_lessons
 from tuning.out_of_fold import OutOfFold
-from tuning.panel import Panel, make_panel, recent, usable_rows
+from tuning.panel import Panel, final_rows, make_panel, recent
 from tuning.presets import Preset
 from tuning.scaling import COMPARED, YARDSTICK, net_inputs, tree_inputs
 from tuning.series import Series, make_series
@@ -283,12 +283,13 @@ def fit_ensemble(
     """Fit what serves on all bars: per target the stack where `passed[target]`, else the baseline.
 
     `floor`: targets on which the stack of econometric families alone stands in for the baseline.
-    Weights are those of the last fold; learners that carry none in a passed target are not fitted. NotEnoughBars when
-    no symbol has enough labelled bars.
+    Weights are those of the last fold; learners that carry none in a passed target are not fitted. Nets whose chain
+    has already run to its end (`out_of_fold.nets`) are taken from there. NotEnoughBars when no symbol has enough
+    labelled bars.
     """
     look = lookback(timeframe)
     panel = make_panel(recent(bars, preset.scheme(max(timeframe.horizons)), look), timeframe, timeframe.horizons, look)
-    train = _final_rows(panel, preset)
+    train = final_rows(panel, preset.max_train_bars)
     fitted = fit_fold_baselines(panel, train, train[:0])
     if not fitted.models:
         raise NotEnoughBars("No symbol has enough bars for the final fit.", hint="Backfill a longer history.")
@@ -297,9 +298,12 @@ def fit_ensemble(
         return fit_ensemble(enough, timeframe, preset, out_of_fold, passed, floor=floor, run_units=run_units)
     weights = _final_weights(out_of_fold, passed, floor or {})
     used = sorted({f for w in weights.values() for f in w} & set(preset.families))
-    units = make_lessons(panel, fitted, used)
-    arguments = [(f, settings_of(f, preset), preset.seed, *units[f], train) for f in used]
-    files = list(run_units(fit_to_files, arguments)) if used else []
+    files = {f: out_of_fold.nets[f] for f in used if f in out_of_fold.nets and out_of_fold.symbols == panel.symbols}
+    unfitted = [f for f in used if f not in files]
+    units = make_lessons(panel, fitted, unfitted)
+    arguments = [(f, settings_of(f, preset), preset.seed, *units[f], train) for f in unfitted]
+    if unfitted:
+        files |= zip(unfitted, run_units(fit_to_files, arguments), strict=True)
     named = {s: panel.symbols[s] for s in fitted.models}
     return Ensemble(
         timeframe=timeframe,
@@ -313,18 +317,8 @@ def fit_ensemble(
         ),
         base_rate={h: {name: float(fitted.base_rate[h][s]) for s, name in named.items()} for h in panel.horizons},
         usual_volatility=_usual_volatility(panel, fitted, weights),
-        learners={f: load_learner(f, content) for f, content in zip(used, files, strict=True)},
+        learners={f: load_learner(f, files[f]) for f in used},
     )
-
-
-def _final_rows(panel: Panel, preset: Preset) -> np.ndarray:
-    """Labelled rows of the last `max_train_bars` distinct bars, flat and ascending."""
-    rows = usable_rows(panel)
-    rows = rows[np.isfinite(panel.rv[max(panel.horizons)][rows])]
-    axis = np.unique(panel.time[rows])
-    if preset.max_train_bars is not None and len(axis) > preset.max_train_bars:
-        rows = rows[panel.time[rows] >= axis[-preset.max_train_bars]]
-    return rows
 
 
 def _final_weights(out: OutOfFold, passed: Mapping[str, bool], floor: Mapping[str, bool]) -> dict[str, Weights]:

@@ -26,7 +26,7 @@ from market.forecasts import iso_utc, jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
 from tuning.bundle import write_json
-from tuning.cross_validate import cross_validate
+from tuning.cross_validate import cross_validate, in_process
 from tuning.distributed import process_pool
 from tuning.evidence import evidence
 from tuning.leak_battery import leak_battery
@@ -102,8 +102,7 @@ def evaluate(
         progress.line(f"{symbol} is left out: {reason}")
     progress.line(f"{len(bars)} symbols, {sum(t.num_rows for t in bars.values())} bars, preset {preset.name}")
     with process_pool(workers) as run_units:
-        extra = {"run_units": run_units} if run_units else {}
-        oof = cross_validate(bars, timeframe, preset, on_progress=progress, **extra)
+        oof = cross_validate(bars, timeframe, preset, run_units=run_units or in_process, on_progress=progress)
     leaks = leak_battery(bars, timeframe, preset)
     passed = {r.name: r.passed for r in leaks}
     gate, floor = judge(oof, leak_tests=passed), judge_floor(oof, passed)

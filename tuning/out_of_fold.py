@@ -47,6 +47,7 @@ class OutOfFold:
     )  # "rv24" -> family -> weight of the last fold
     fold_weights: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)  # the same for every fold
     cpu_seconds: dict[str, float] = field(default_factory=dict)  # family -> CPU time of fitting and predicting
+    nets: dict[str, dict[str, bytes]] = field(default_factory=dict)  # family -> files of its final fit, on all bars
 
     def __len__(self) -> int:
         return len(self.time)

@@ -104,6 +104,16 @@ def usable_rows(panel: Panel) -> np.ndarray:
     return np.flatnonzero(own >= panel.lookback)
 
 
+def final_rows(panel: Panel, max_train_bars: int | None) -> np.ndarray:
+    """Labelled rows of the last `max_train_bars` distinct bars, flat and ascending: what the model that serves learns."""
+    rows = usable_rows(panel)
+    rows = rows[np.isfinite(panel.rv[max(panel.horizons)][rows])]
+    axis = np.unique(panel.time[rows])
+    if max_train_bars is not None and len(axis) > max_train_bars:
+        rows = rows[panel.time[rows] >= axis[-max_train_bars]]
+    return rows
+
+
 def make_folds(panel: Panel, scheme: Scheme) -> list[Fold]:
     """Walk-forward folds over usable rows, as flat row numbers. NotEnoughBars when history is too short."""
     usable = usable_rows(panel)

@@ -12,6 +12,7 @@ from tuning.splits import Scheme
 
 MODELS_YAML = Path(__file__).resolve().parent.parent / "configs" / "models.yaml"
 LEARNERS = ("lightgbm", "xgboost", "lstm", "gru", "attention")
+TRAINERS = ("tasks", "ray_train")  # plain Ray tasks, or one TorchTrainer with checkpoints
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Nets:
 
     hidden: int = 32
     layers: int = 1
-    steps: int = 100  # of the optimizer; a step sees batch * body bars
+    steps: int = 100  # of the optimizer on a chain's first fold; a step sees batch * body bars
+    steps_warm: int = 30  # on every later fold, which starts from the weights of the fold before
+    warm_rate: float = 0.5  # learning rate of those, as a share of `learning_rate`
     warm_up: int = 64
     body: int = 128
     batch: int = 32  # chunks
@@ -68,6 +71,7 @@ class Preset:
     min_train_bars: int = 500
     embargo_bars: int | None = None  # None: the longest horizon
     seed: int = 7
+    trainer: str = "tasks"  # where a cluster trains the nets: one of TRAINERS; the result is the same
     boosting: Boosting = Boosting()
     nets: Nets = Nets()
 
@@ -102,6 +106,10 @@ def load_preset(name: str, path: Path = MODELS_YAML) -> Preset:
     strange = [family for family in families if family not in LEARNERS]
     if strange:
         raise ConfigError(f"Preset {name}: unknown family {strange[0]!r}.", hint=f"Known: {', '.join(LEARNERS)}.")
+    if given.get("trainer", "tasks") not in TRAINERS:
+        raise ConfigError(
+            f"Preset {name}: unknown trainer {given['trainer']!r}.", hint=f"Known: {', '.join(TRAINERS)}."
+        )
     return Preset(name=name, families=families, **given)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from configs.settings import Settings, load_settings
@@ -26,7 +28,7 @@ from market.forecasts import jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
 from tuning.candidate import Data, barred_by_live_loss, build, champion_losses, make_report, read_data, recipe
-from tuning.cross_validate import RunUnits, cross_validate, in_process
+from tuning.cross_validate import RunChains, RunUnits, cross_validate, in_process
 from tuning.distributed import cluster, process_pool, run_units_on_ray
 from tuning.evaluate import finite
 from tuning.leak_battery import leak_battery
@@ -164,7 +166,15 @@ def _run(
     started = time.monotonic()
     data = read_data(settings, timeframe, preset, symbols)
     progress.line(f"{timeframe}: {len(data.bars)} symbols, {data.rows} bars ({data.version}), preset {preset.name}")
-    oof = cross_validate(data.bars, timeframe, preset, run_units=run_units, on_progress=_guarded(progress, deadline))
+    oof = cross_validate(
+        data.bars,
+        timeframe,
+        preset,
+        run_units=run_units,
+        run_chains=_run_chains(preset, run_units, settings.registry_path / f".nets-{timeframe}"),
+        final_nets=True,
+        on_progress=_guarded(progress, deadline),
+    )
     progress.line("leak tests and the gate")
     leaks = {r.name: r.passed for r in leak_battery(data.bars, timeframe, preset)}
     champion = sound_champion(registry, timeframe, progress)
@@ -190,6 +200,15 @@ def _run(
             outcome = Outcome(timeframe.value, False, f"Not promoted: {error.message}", stays, model, report)
     registry.record_run(timeframe.value, outcome.record(preset))
     return outcome
+
+
+def _run_chains(preset: Preset, run_units: RunUnits, storage: Path) -> RunChains | None:
+    """One Ray Train run for the nets, where the preset asks for it and there is a cluster; else None: they are units."""
+    if preset.trainer != "ray_train" or run_units is not run_units_on_ray:
+        return None
+    from tuning.net_training import train_chains
+
+    return partial(train_chains, storage=storage)
 
 
 def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> ModelVersion:

@@ -11,12 +11,15 @@ import pytest
 
 from market.bar_files import read_bar_folder
 from market.bars import bars_from_columns
-from market.errors import NotEnoughBars
+from market.errors import InputError, NotEnoughBars
 from market.timeframes import Timeframe
+from tuning.bundle import save_bundle
 from tuning.cross_validate import cross_validate
+from tuning.ensemble import fit_ensemble
 from tuning.features import lookback
 from tuning.learners.baseline import BASELINES
-from tuning.panel import make_panel, recent
+from tuning.net_chain import ChainState, advance, state_from_files, state_to_files
+from tuning.panel import make_folds, make_panel, recent
 from tuning.presets import Boosting, Nets, Preset, load_preset
 from tuning.stack_folds import known_before
 
@@ -26,7 +29,7 @@ SMALL = Preset(
     families=("lightgbm", "gru"),
     max_train_bars=2000,
     boosting=Boosting(trees=8, leaves=4, min_rows_in_leaf=50),
-    nets=Nets(hidden=4, steps=6, warm_up=16, body=32, batch=8),
+    nets=Nets(hidden=4, steps=6, steps_warm=3, warm_up=16, body=32, batch=8),
 )
 
 
@@ -125,9 +128,10 @@ def test_the_same_bars_give_the_same_forecasts_in_any_order(two_symbols, out):
             np.testing.assert_array_equal(values, other)
 
 
-def test_forecasts_do_not_change_when_later_bars_arrive(two_symbols):
+@pytest.mark.parametrize("learner", [None, "gru"])
+def test_forecasts_do_not_change_when_later_bars_arrive(two_symbols, learner):
     """The last days turn wild; nothing forecast before them, or scaled or weighted by them, may move."""
-    econometric = replace(SMALL, families=(), lockbox_days=0)
+    econometric = replace(SMALL, families=(learner,) if learner else (), lockbox_days=0)
     whole = cross_validate(two_symbols, H1, econometric)
     changed = {}
     for symbol, table in two_symbols.items():
@@ -140,8 +144,8 @@ def test_forecasts_do_not_change_when_later_bars_arrive(two_symbols):
     moved = cross_validate(changed, H1, econometric)
     before = whole.time < two_symbols["EURUSD"]["close_time"][-150].as_py().replace(tzinfo=None)
     np.testing.assert_array_equal(whole.time, moved.time)
-    for family in ("har_how", "har_range", "stack"):
-        for h in whole.horizons:
+    for family in ("har_how", "har_range", "stack", *econometric.families):
+        for h in whole.families[family].log_rv:
             first, second = (one.families[family].log_rv[h][before] for one in (whole, moved))
             np.testing.assert_array_equal(first, second)
             q_first, q_second = (one.quantiles["stack"][h][before] for one in (whole, moved))
@@ -157,10 +161,71 @@ def test_units_go_where_they_are_sent_and_progress_counts_them(two_symbols, out)
         return [function(*argument) for argument in arguments]
 
     cross_validate(two_symbols, H1, SMALL, run_units=run_units, on_progress=lambda *told_now: told.append(told_now))
-    assert seen == ["lightgbm", "gru"] * 7  # the burn-in, five folds, the lockbox
+    assert seen == ["gru", *["lightgbm"] * 7]  # a net's folds are one chain; the burn-in, five folds, the lockbox
     done = [step for _, step, _ in told]
     assert done == sorted(done)
     assert told[-1][1] == told[-1][2] == 7 * 3
+
+
+NETS = replace(SMALL, families=("lstm", "attention"), lockbox_days=20, test_days=40)
+
+
+def left_and_taken_up(chains):
+    """Chains that stop after every link, as a killed worker's do, and go on from what was written down."""
+    for chain in chains:
+        state = ChainState()
+        while state.done < len(chain.links):
+            state = state_from_files(chain, state_to_files(chain, advance(chain, state)))
+        yield state
+
+
+def bundle_of(bars, oof, folder):
+    """All weight on the nets, whatever they are worth."""
+    shares = {"lstm": 0.5, "attention": 0.5}
+    oof.stack_weights |= {"rv24": dict(shares), "sign1": dict(shares), "sign24": dict(shares)}
+    passed = dict.fromkeys(("rv24", "sign1", "sign24"), True)
+    model = fit_ensemble(bars, H1, NETS, oof, passed, run_units=no_units)
+    fields = {
+        "timeframe": "H1",
+        "kind": "stack",
+        "symbols": model.symbols,
+        "horizons": model.horizons,
+        "trained_from": datetime(2023, 1, 1, tzinfo=UTC),
+        "trained_until": datetime(2024, 1, 1, tzinfo=UTC),
+        "data_version": "bars@1",
+    }
+    return save_bundle(model, fields, folder)
+
+
+def no_units(function, arguments):
+    raise AssertionError("the nets' final fit is the last link of their chains")
+
+
+def test_the_same_bars_and_seed_are_the_same_bundle_also_when_the_chains_were_interrupted(two_symbols, tmp_path):
+    first = cross_validate(two_symbols, H1, NETS, final_nets=True)
+    again = cross_validate(two_symbols, H1, NETS, final_nets=True)
+    resumed = cross_validate(two_symbols, H1, NETS, final_nets=True, run_chains=left_and_taken_up)
+    other = cross_validate(two_symbols, H1, replace(NETS, seed=8), final_nets=True)
+    ids = [bundle_of(two_symbols, out, tmp_path / str(k)).id for k, out in enumerate((first, again, resumed, other))]
+    assert ids[0] == ids[1] == ids[2] != ids[3]
+
+
+def test_the_final_fit_is_made_when_asked_for_and_changes_no_forecast(two_symbols):
+    without = cross_validate(two_symbols, H1, NETS)
+    judged = cross_validate(two_symbols, H1, NETS, final_nets=True)
+    assert without.nets == {}
+    assert set(judged.nets) == set(NETS.families)
+    for family in NETS.families:
+        for h, p in without.families[family].p_up.items():
+            np.testing.assert_array_equal(p, judged.families[family].p_up[h])
+
+
+def test_folds_out_of_order_would_hand_on_what_they_must_not_know(two_symbols, monkeypatch):
+    from tuning import cross_validate as module
+
+    monkeypatch.setattr(module, "make_folds", lambda panel, scheme: make_folds(panel, scheme)[::-1])
+    with pytest.raises(InputError, match="Weights trained on labels until"):
+        cross_validate(two_symbols, H1, NETS)
 
 
 def test_a_symbol_with_a_short_history_is_left_out_where_it_cannot_be_fitted(two_symbols):

@@ -30,6 +30,7 @@ def test_unknown_preset_lists_what_there_is():
         ("quick: {fold: 5}", "quick has the unknown key 'fold'"),
         ("quick: {nets: {hiden: 3}}", "quick.nets has the unknown key 'hiden'"),
         ("quick: {families: [prophet]}", "unknown family 'prophet'"),
+        ("quick: {trainer: horovod}", "unknown trainer 'horovod'"),
         ("quick: [5]", "quick must hold keys and values"),
         ("quick: {boosting: 4}", "quick.boosting must hold keys and values"),
         ("quick: {folds: five}", "quick.folds"),

@@ -252,5 +252,5 @@ def test_no_installation_says_what_to_do(tmp_path, monkeypatch, capsys):
 
 def test_the_recipe_is_the_settings_not_the_name():
     quick = load_preset("quick")
-    assert recipe(quick) == recipe(replace(quick, name="other"))
+    assert recipe(quick) == recipe(replace(quick, name="other", trainer="ray_train"))
     assert recipe(quick) != recipe(replace(quick, seed=8))

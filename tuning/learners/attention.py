@@ -46,13 +46,14 @@ class Attention(nn.Module):
         split = self.qkv(x).view(batch, steps // self.window, self.window, 3, self.heads, width // self.heads)
         q, k, v = split.permute(3, 0, 1, 4, 2, 5)  # each [B, K, N, W, D/N]
         k, v = (torch.cat([part[:, :-1], part[:, 1:]], dim=3) for part in (k, v))  # [B, K-1, N, 2W, D/N]
-        scores = (q[:, 1:] * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + self._bias()
+        scores = (q[:, 1:] * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + self._bias(x.device)
         mixed = torch.softmax(scores, dim=-1) @ v  # [B, K-1, N, W, D/N]
         return mixed.transpose(2, 3).reshape(batch, steps - self.window, width)
 
-    def _bias(self) -> torch.Tensor:
+    def _bias(self, device: torch.device) -> torch.Tensor:
         """[N, W, 2W]: minus slope times distance inside the window, minus infinity outside."""
-        age = self.window + torch.arange(self.window)[:, None] - torch.arange(2 * self.window)[None, :]
+        place = torch.arange(2 * self.window, device=device)
+        age = self.window + place[: self.window, None] - place[None, :]
         outside = (age < 0) | (age >= self.window)
-        slope = torch.linspace(0.0, -4.0, self.heads).exp()
+        slope = torch.linspace(0.0, -4.0, self.heads, device=device).exp()
         return (-slope[:, None, None] * age.clamp(min=0)).masked_fill(outside, float("-inf"))

@@ -1,7 +1,8 @@
 """Training and artefact of the sequence models (LSTM, GRU, attention): one pooled net for all symbols and all targets.
 
 It forecasts log(rv / yardstick) per horizon above one bar and the logit of a rise beside the base rate's; both start at
-zero, which is the baseline. Volatility loss is QLIKE, direction loss log-loss. Float32, one thread, fixed seed.
+zero, which is the baseline. Volatility loss is QLIKE, direction loss log-loss. Float32, one thread, fixed seed. A net
+works on the device that holds its weights; a GPU's numbers need not be the CPU's to the last bit.
 """
 
 from __future__ import annotations
@@ -75,11 +76,12 @@ class SequenceModel:
         chunks = make_chunks(starts, np.sort(rows), self.past, self.settings.stride)
         scores = np.full((int(starts[-1]), 2 * len(self.horizons)), np.nan)
         symbol = _owners(chunks.rows, starts, owner)
+        device = self.net.head.weight.device
         self.net.eval()
         with torch.inference_mode():
             for part in np.array_split(np.arange(len(chunks.rows)), max(1, len(chunks.rows) // 64)):
-                x = torch.from_numpy(gather(inputs, chunks.rows[part]))
-                made = self.net(x, torch.from_numpy(symbol[part])).numpy()
+                x = torch.from_numpy(gather(inputs, chunks.rows[part])).to(device)
+                made = self.net(x, torch.from_numpy(symbol[part]).to(device)).cpu().numpy()
                 counts = chunks.counts[part]
                 scores[chunks.rows[part][counts]] = made[counts]
         asked = scores[rows]
@@ -97,7 +99,7 @@ class SequenceModel:
             "symbols": self.symbols,
             "settings": asdict(self.settings),
         }
-        weights = {name: tensor.contiguous() for name, tensor in self.net.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.net.state_dict().items()}
         return {"net.json": json.dumps(head, sort_keys=True).encode(), "net.safetensors": save(weights)}
 
 
@@ -111,31 +113,48 @@ def load_net(family: str, files: Mapping[str, bytes]) -> SequenceModel:
     return SequenceModel(family, horizons, head["inputs"], head["symbols"], settings, net)
 
 
-def fit_net(family: str, settings: Nets, seed: int, lesson: Lesson) -> SequenceModel:
-    """Train on the lesson's rows with AdamW and a one-cycle learning rate."""
+def fit_net(
+    family: str,
+    settings: Nets,
+    seed: int,
+    lesson: Lesson,
+    *,
+    start: SequenceModel | None = None,
+    device: str = "cpu",
+) -> SequenceModel:
+    """Train on the lesson's rows with a fresh AdamW and a one-cycle learning rate.
+
+    From random weights for `steps`, or from the weights of `start` for `steps_warm` at `warm_rate` times the rate.
+    """
     torch.set_num_threads(1)
     symbols, width = len(lesson.starts) - 1, lesson.inputs.shape[1]
+    steps, rate = settings.steps, settings.learning_rate
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = Net(family, width, symbols, len(lesson.horizons), settings)
-        _train(net, settings, lesson, np.random.default_rng(seed))
+        net = Net(family, width, symbols, len(lesson.horizons), settings).to(device)
+        if start is not None:
+            net.load_state_dict(start.net.state_dict())
+            steps, rate = settings.steps_warm, settings.learning_rate * settings.warm_rate
+        _train(net, settings, steps, rate, lesson, np.random.default_rng(seed))
     return SequenceModel(family, lesson.horizons, width, symbols, settings, net)
 
 
-def _train(net: Net, settings: Nets, lesson: Lesson, shuffle: np.random.Generator) -> None:
+def _train(net: Net, settings: Nets, steps: int, rate: float, lesson: Lesson, shuffle: np.random.Generator) -> None:
+    if steps == 0:
+        return
+    device = net.head.weight.device
     chunks = make_chunks(lesson.starts, lesson.rows, settings.warm_up, settings.body)
     symbol = _owners(chunks.rows, lesson.starts, np.arange(len(lesson.starts) - 1))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
-    )
-    long = torch.tensor([h > 1 for h in lesson.horizons])
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.2)
+    long = torch.tensor([h > 1 for h in lesson.horizons], device=device)
     labels = np.concatenate([np.clip(lesson.ratio, *RATIO_RANGE), lesson.up, lesson.offset], axis=1, dtype=np.float32)
     net.train()
-    for batch in _batches(len(chunks.rows), settings, shuffle):
+    for batch in batches(len(chunks.rows), settings.batch, steps, shuffle):
         rows, counts = chunks.rows[batch], torch.from_numpy(chunks.counts[batch])
-        scores = net(torch.from_numpy(gather(lesson.inputs, rows)), torch.from_numpy(symbol[batch]))
-        loss = _loss(scores[counts], torch.from_numpy(labels[rows])[counts], long)
+        x = torch.from_numpy(gather(lesson.inputs, rows)).to(device)
+        scores = net(x, torch.from_numpy(symbol[batch]).to(device))
+        loss = _loss(scores[counts.to(device)], torch.from_numpy(labels[rows])[counts].to(device), long)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -143,14 +162,14 @@ def _train(net: Net, settings: Nets, lesson: Lesson, shuffle: np.random.Generato
         schedule.step()
 
 
-def _batches(chunks: int, settings: Nets, shuffle: np.random.Generator) -> Iterator[np.ndarray]:
+def batches(chunks: int, batch: int, steps: int, shuffle: np.random.Generator) -> Iterator[np.ndarray]:
     """`steps` batches of chunk numbers; every chunk is used once before any is used again."""
     queue = np.empty(0, int)
-    for _ in range(settings.steps):
-        while len(queue) < min(settings.batch, chunks):
+    for _ in range(steps):
+        while len(queue) < min(batch, chunks):
             queue = np.concatenate([queue, shuffle.permutation(chunks)])
-        yield queue[: settings.batch]
-        queue = queue[settings.batch :]
+        yield queue[:batch]
+        queue = queue[batch:]
 
 
 def _loss(scores: torch.Tensor, labels: torch.Tensor, long: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,88 @@
+"""The nets of a retrain give the same bytes in this process, as Ray tasks, and in one Ray Train run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray.exceptions import ActorDiedError
+
+from market.errors import ModelError, NotEnoughBars
+from tests.private_ray import private_ray
+from tests.tuning.tiny_chains import make_chain
+from tuning import net_training
+from tuning.cross_validate import fit_unit
+from tuning.distributed import run_units_on_ray
+from tuning.learners.fitting import NET_FAMILIES
+from tuning.net_chain import Chain, ChainState, run_chain
+from tuning.net_training import train_chains
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray Train meets deprecations of Ray's own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    with private_ray():
+        yield
+
+
+@pytest.fixture(scope="module")
+def chains() -> list[Chain]:
+    return [*(make_chain(family) for family in NET_FAMILIES), make_chain("gru", seed=4, final=False)]
+
+
+@pytest.fixture(scope="module")
+def here(chains: list[Chain]) -> list[ChainState]:
+    return [run_chain(chain) for chain in chains]
+
+
+def assert_same(made: list[ChainState], expected: list[ChainState]) -> None:
+    assert len(made) == len(expected)
+    for one, other in zip(made, expected, strict=True):
+        assert one.net == other.net
+        assert len(one.views) == len(other.views)
+        for first, second in zip(one.views, other.views, strict=True):
+            assert (first is None) == (second is None)
+            if first is not None and second is not None:
+                np.testing.assert_array_equal(first, second)
+
+
+def test_as_tasks_they_are_the_same_bytes(chains: list[Chain], here: list[ChainState]) -> None:
+    units = [(c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains]
+    assert_same(list(run_units_on_ray(fit_unit, units)), here)
+
+
+def test_in_one_ray_train_run_they_are_the_same_bytes(
+    chains: list[Chain], here: list[ChainState], tmp_path: Path
+) -> None:
+    storage = tmp_path / "checkpoints"
+    storage.mkdir()
+    (storage / "of_a_run_that_was_killed").write_text("")
+    assert_same(train_chains(chains, storage), here)
+    assert list(storage.iterdir()) == [], "checkpoints are gone once their run has ended"
+
+
+class Trainer:
+    """Fails as Ray Train does when its workers have: rank -> the exception there."""
+
+    def __init__(self, failures: dict[int, Exception]) -> None:
+        self.failures = failures
+
+    def fit(self) -> None:
+        from ray.train import WorkerGroupError
+
+        raise WorkerGroupError("workers failed", self.failures)
+
+
+def test_a_workers_own_error_is_raised_here() -> None:
+    own = NotEnoughBars("Too few.", hint="Backfill.")
+    with pytest.raises(NotEnoughBars) as caught:
+        net_training._fit(Trainer({0: ActorDiedError(), 1: own}))
+    assert caught.value is own
+
+
+def test_workers_that_die_again_and_again_are_a_model_error() -> None:
+    with pytest.raises(ModelError, match="died more than 3 times"):
+        net_training._fit(Trainer({0: ActorDiedError()}))

@@ -1,0 +1,157 @@
+"""All nets of a retrain in one Ray Train run: its workers share the chains and save them after every fold.
+
+A killed worker costs the fold it was in: Ray Train starts the workers again and they read the last checkpoint. With
+distributed.py the only file of tuning that imports Ray. Starting a run costs 16-25 CPU-seconds: never one per fold.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from market.errors import ModelError
+from tuning.distributed import be_modest
+from tuning.net_chain import Chain, ChainState, advance, state_from_files, state_to_files
+
+MAX_FAILURES = 3  # of workers, in one run
+NOT_ON_MT5 = {"role": "!mt5"}
+
+
+def train_chains(chains: Sequence[Chain], storage: str | Path) -> list[ChainState]:
+    """Run every chain to its end on the cluster, in one TorchTrainer -> their states, in order.
+
+    `storage`: a folder for this run's checkpoints alone, emptied before and after; then only the node of this process
+    trains. Or the URI of a store that all nodes reach (`s3://...`, `file:///nfs/...`); then any node but the
+    terminal's does. A GPU is used where the training nodes have one for a worker. Needs ray.init. ModelError when
+    workers died more than MAX_FAILURES times; a worker's own exception is raised here.
+    """
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    is_shared = "://" in str(storage)
+    selector = dict(NOT_ON_MT5) if is_shared else {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    workers, gpu = _workers(len(chains), selector.get("ray.io/node-id"))
+    if not is_shared:
+        _empty(Path(storage))
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={"chains": ray.put(list(chains))},
+        torch_config=TorchConfig(backend="gloo"),  # workers meet at checkpoints only; no gradient crosses
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=gpu, resources_per_worker=_per_worker(gpu), label_selector=selector
+        ),
+        run_config=RunConfig(
+            # A second run of one name and storage would silently go on from the first one's checkpoint.
+            name=f"nets-{uuid.uuid4().hex}",
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    try:
+        checkpoint = _fit(trainer).checkpoint
+        with checkpoint.as_directory() as folder:
+            return [_read(chain, Path(folder) / str(k)) for k, chain in enumerate(chains)]
+    finally:
+        if not is_shared:
+            _empty(Path(storage))
+
+
+def _fit(trainer: Any) -> Any:
+    from ray.train import TrainingFailedError, WorkerGroupError
+
+    try:
+        return trainer.fit()
+    except WorkerGroupError as error:
+        own = next((e for e in error.worker_failures.values() if not _is_death(e)), None)
+        if own is not None:
+            raise own from error
+        raise ModelError(
+            f"Workers of the nets' training died more than {MAX_FAILURES} times.",
+            hint="Look for a lack of memory on the training node; the champion stays.",
+        ) from error
+    except TrainingFailedError as error:
+        raise ModelError(
+            f"The nets' training failed: {error}.", hint="See the job's log; the champion stays."
+        ) from error
+
+
+def _is_death(error: BaseException) -> bool:
+    from ray.exceptions import RayError
+
+    return isinstance(error, RayError)
+
+
+def _workers(chains: int, node: str | None) -> tuple[int, bool]:
+    """-> (workers, each with a GPU?): as many as have a free GPU or else a free CPU, at most one per chain."""
+    import ray
+
+    total = {"GPU": 0.0, "CPU": 0.0}
+    for one in ray.nodes():
+        reachable = one["Alive"] and one["Labels"].get("role") != "mt5" and node in (None, one["NodeID"])
+        for name in total:
+            total[name] += one["Resources"].get(name, 0.0) if reachable else 0.0
+    free = ray.available_resources()
+    gpus, cpus = (int(min(total[name], free.get(name, 0.0))) for name in ("GPU", "CPU"))
+    return max(1, min(chains, gpus or cpus)), gpus > 0
+
+
+def _per_worker(gpu: bool) -> dict[str, float]:
+    return {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """Every worker's loop: the next link of its own chains, then a checkpoint together, until no chain has links left."""
+    import ray
+    import torch
+
+    be_modest()
+    context = ray.train.get_context()
+    chains: list[Chain] = ray.get(config["chains"])
+    states = _last_states(chains)
+    mine = range(context.get_world_rank(), len(chains), context.get_world_size())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    first, last = max(state.done for state in states), max(len(chain.links) for chain in chains)
+    for link in range(first, last):
+        for k in mine:
+            if link < len(chains[k].links):
+                states[k] = advance(chains[k], states[k], device)
+        _report(chains, states, mine, link)
+
+
+def _last_states(chains: Sequence[Chain]) -> list[ChainState]:
+    """What the run had reached; all chains are equally far, since all workers report together."""
+    import ray
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return [ChainState() for _ in chains]
+    with checkpoint.as_directory() as folder:
+        return [_read(chain, Path(folder) / str(k)) for k, chain in enumerate(chains)]
+
+
+def _report(chains: Sequence[Chain], states: Sequence[ChainState], mine: range, link: int) -> None:
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="lstmc-nets-") as folder:
+        for k in mine:
+            part = Path(folder) / str(k)
+            part.mkdir()
+            for name, content in state_to_files(chains[k], states[k]).items():
+                (part / name).write_bytes(content)
+        ray.train.report({"links": link + 1}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _read(chain: Chain, folder: Path) -> ChainState:
+    return state_from_files(chain, {path.name: path.read_bytes() for path in folder.iterdir()})
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
