@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from actors.forecast_spool import ForecastSpool, SpooledForecast, SpoolFull
+from actors.live_calibration import LiveCalibration
 from actors.live_judge import LiveJudge, LiveVerdict
 from actors.prediction_ledger import Settled
 from market.forecasts import Forecast
@@ -49,6 +50,7 @@ class ForecastRecord:
         self._ledger, self._spool, self._bars_since = ledger, spool, bars_since
         self._wall, self._market_now = wall, market_now
         self._judge = LiveJudge(ledger.settled)
+        self.calibration = LiveCalibration(ledger.settled)
         self._trouble = self._why_withheld = ""
         self._again_at = self._withheld_until = wall()
 
@@ -118,6 +120,10 @@ class ForecastRecord:
     def coverage(self, timeframe: str, bars: int, symbol: str | None, model_id: str) -> Any:
         """PredictionLedger.coverage; None while the ledger is away."""
         return self._ask(lambda: self._ledger.coverage(timeframe, bars, symbol, model_id))
+
+    def learn(self, timeframe: str) -> None:
+        """LiveCalibration.catch_up; while the ledger is away the widths stay as they are."""
+        self._ask(lambda: self.calibration.catch_up(timeframe))
 
     def verdicts(self, version: ModelVersion, since: datetime) -> list[LiveVerdict] | None:
         """LiveJudge.verdicts; None while the ledger is away."""

@@ -206,6 +206,7 @@ class Forecaster:
         self._clear(f"forecast {timeframe}")
         for table in bars.values():
             self._record.settle(table)
+        self._record.learn(timeframe)
         self._judge(timeframe, serving)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
@@ -241,12 +242,14 @@ class Forecaster:
     def _forecast_of(
         self, symbol: str, timeframe: str, bars: pa.Table, horizons: tuple[HorizonForecast, ...], serving: Serving
     ) -> Forecast:
+        close = bars["close"][-1].as_py()
+        adapted = [self._record.calibration.adapt(symbol, timeframe, close, horizon) for horizon in horizons]
         return Forecast(
             symbol=symbol,
             timeframe=timeframe,
             as_of=bars["close_time"][-1].as_py(),
-            last_close=bars["close"][-1].as_py(),
-            horizons=tuple(replace(h, skill=self._skill(serving.version, h.bars, symbol)) for h in horizons),
+            last_close=close,
+            horizons=tuple(replace(h, skill=self._skill(serving.version, h.bars, symbol)) for h in adapted),
             model_id=serving.version.id,
             data_version=self._data_version(),
             made_at=self._wall(),

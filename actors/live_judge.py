@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from actors.prediction_ledger import Settled
-from market.forecasts import QUANTILE_LEVELS, iso_utc, jsonable
+from market.forecasts import iso_utc, jsonable
+from tuning.adaptive_calibration import in_levels
 from tuning.metrics import pinball, qlike
 from tuning.model_version import ModelVersion
 from tuning.significance import hac_test, panel_mean
@@ -176,8 +177,6 @@ def _volatility_loss(forecast: dict[str, Any], outcome: dict[str, Any]) -> float
 
 
 def _quantile_loss(forecast: dict[str, Any], outcome: dict[str, Any]) -> float:
-    levels = {float(level): value for level, value in (forecast.get("quantiles") or {}).items()}
-    if set(levels) != set(QUANTILE_LEVELS):
-        return float("nan")
-    ordered = np.array([[levels[level] for level in QUANTILE_LEVELS]])
-    return float(pinball(np.array([outcome["return"]]), ordered)[0])
+    """Pinball loss of the model's own quantiles: adapting their widths would do the baseline's as much good."""
+    own = in_levels(forecast.get("model_quantiles") or forecast.get("quantiles"))
+    return float(pinball(np.array([outcome["return"]]), np.array([own]))[0]) if own else float("nan")

@@ -85,7 +85,8 @@ class HorizonForecast:
     `volatility`: standard deviation of the log-return over the horizon (0.004 = 0.4 %); `volatility_ratio`: against
     this symbol's usual level. `quantiles`: log-return at QUANTILE_LEVELS, keys "0.05" ...; `price_quantiles`: the same
     in price units. `p_up`: probability that the close is higher; equals the base rate unless a gate passed.
-    `baseline` is put on record and not published.
+    `baseline` and `model_quantiles`, what the model said before its widths were adapted (None: nothing was), are put on
+    record and not published.
     """
 
     bars: int
@@ -98,10 +99,11 @@ class HorizonForecast:
     skill: tuple[SkillCard, ...] = ()
     reason: str = ""
     baseline: BaselineForecast | None = None
+    model_quantiles: dict[str, float] | None = None
 
 
 # What the ledger keeps of a horizon beyond what is published.
-ON_RECORD_ONLY = ("baseline",)
+ON_RECORD_ONLY = ("baseline", "model_quantiles")
 
 
 @dataclass(frozen=True)

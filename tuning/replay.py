@@ -45,7 +45,8 @@ def replay(bundle: Bundle, bars: Mapping[str, pa.Table], since: datetime, until:
 
 def own_words(horizon: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a horizon, as a dictionary, that the model alone answers for."""
-    return {name: horizon.get(name) for name in OWN_WORDS}
+    own = horizon.get("model_quantiles") or horizon.get("quantiles")  # before the widths were adapted online
+    return {name: horizon.get(name) for name in OWN_WORDS} | {"quantiles": own}
 
 
 def line(forecast: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,66 +14,28 @@ from scipy.stats import t as student
 
 from actors.live_judge import FALSE_ALARMS, LIMIT, LOOK_EVERY, METRICS, WINDOW, LiveJudge, look_at, t_limit
 from actors.prediction_ledger import PredictionLedger, Settled
+from benchmarks.live_trust import CLOSES, H, first_alarm, simulated_losses
 from market.forecasts import BaselineForecast, Forecast, HorizonForecast, iso_utc
 from market.market_clock import add_open_time
 from tests.actors.test_forecaster import version
 from tuning.bundle import save_bundle
 from tuning.bundle_signature import BundleKeys
-from tuning.metrics import qlike
 from tuning.model_version import ModelVersion
 from tuning.registry import Registry
 
-H = 24
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 WALL = datetime(2026, 1, 1, tzinfo=UTC)
-SYMBOLS = 4
-
-
-@dataclass
-class Losses:
-    """QLIKE of two forecasts of one simulated market, [n]: clustered volatility, overlapping labels, persistent errors."""
-
-    time: np.ndarray
-    own: np.ndarray
-    baseline: np.ndarray
-
-
-def simulate(seed: int, n: int, *, from_close: int = 0, bias: float = 0.0) -> Losses:
-    """Both forecasts err alike (AR(1), sd 0.25 of the log variance); from `from_close` on the champion's is biased."""
-    rng = np.random.default_rng(seed)
-    log_variance, shocks = np.zeros(n + H), rng.normal(size=n + H)
-    for t in range(1, n + H):
-        log_variance[t] = 0.97 * log_variance[t - 1] + 0.15 * shocks[t]
-    common, alone = rng.normal(size=(n + H, 1)), rng.standard_t(5, size=(n + H, SYMBOLS))
-    returns = np.exp(0.5 * log_variance)[:, None] * (0.6 * common + 0.6 * alone)
-    squares, expected = np.cumsum(returns**2, axis=0), np.cumsum(np.exp(log_variance))
-    realised, mean = squares[H:] - squares[:-H], np.log(expected[H:] - expected[:-H])
-    errors = np.zeros((n, 2))
-    for t in range(1, n):
-        errors[t] = 0.95 * errors[t - 1] + np.sqrt(1 - 0.95**2) * rng.normal(size=2)
-    own, baseline = (mean + 0.25 * errors[:, k] for k in (0, 1))
-    own[from_close:] += bias
-    time = np.array(MONDAY.replace(tzinfo=None), "datetime64[us]") + np.arange(n) * np.timedelta64(1, "h")
-    return Losses(time, *(qlike(realised, np.exp(f)[:, None]).mean(axis=1) for f in (own, baseline)))
-
-
-def first_alarm(life: Losses) -> int | None:
-    """How many closes were known when the judge, asked after each look's last close, first called the champion worse."""
-    for n in range(LOOK_EVERY, len(life.time) + 1, LOOK_EVERY):
-        if look_at(f"rv{H}", H, "har_how", life.time[:n], life.own[:n], life.baseline[:n]).worse:
-            return n
-    return None
 
 
 def test_champions_as_good_as_their_baseline_stay() -> None:
     """40 seeds of half a year of H1 closes at equal skill, the hardest case: a champion that is better is safer still."""
-    alarms = {seed: n for seed in range(40) if (n := first_alarm(simulate(seed, 3000)))}
+    alarms = {seed: n for seed in range(40) if (n := first_alarm(*simulated_losses(seed, CLOSES)))}
     assert len(alarms) <= 2, f"seed -> closes: {alarms}"  # 5 %
 
 
 def test_a_champion_that_goes_bad_is_found() -> None:
     """After 1,500 good closes its variance forecast is 2.7 times too high."""
-    found = {seed: first_alarm(simulate(seed, 2750, from_close=1500, bias=1.0)) for seed in range(300, 310)}
+    found = {seed: first_alarm(*simulated_losses(seed, 2750, bad_from=1500, bias=1.0)) for seed in range(300, 310)}
     late = {seed: n for seed, n in found.items() if n is None or not 1500 < n <= 2250}
     assert not late, f"seed -> closes: {found}"
 
@@ -88,9 +50,9 @@ def test_all_looks_together_share_the_false_alarms(b: float) -> None:
 
 
 def test_between_two_looks_nothing_changes() -> None:
-    life = simulate(7, 2 * LOOK_EVERY)
+    time, own, baseline = simulated_losses(7, 2 * LOOK_EVERY)
     looks = [
-        look_at(f"rv{H}", H, "har_how", life.time[:n], life.own[:n], life.baseline[:n])
+        look_at(f"rv{H}", H, "har_how", time[:n], own[:n], baseline[:n])
         for n in (LOOK_EVERY - 1, LOOK_EVERY, LOOK_EVERY + 1, 2 * LOOK_EVERY - 1, 2 * LOOK_EVERY)
     ]
     assert looks[0].t is None
@@ -100,11 +62,11 @@ def test_between_two_looks_nothing_changes() -> None:
 
 
 def test_old_success_does_not_hide_a_break() -> None:
-    life = simulate(3, 3 * WINDOW)
-    late = look_at(f"rv{H}", H, "har_how", life.time, life.own, life.baseline)
+    time, own, baseline = simulated_losses(3, 3 * WINDOW)
+    late = look_at(f"rv{H}", H, "har_how", time, own, baseline)
     newest = slice(2 * WINDOW, None)
-    assert late.loss == pytest.approx(life.own[newest].mean())
-    assert late.baseline_loss == pytest.approx(life.baseline[newest].mean())
+    assert late.loss == pytest.approx(own[newest].mean())
+    assert late.baseline_loss == pytest.approx(baseline[newest].mean())
 
 
 # From the ledger
