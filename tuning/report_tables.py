@@ -203,7 +203,9 @@ def mark(passed: bool) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "–"
-    return f"{value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{value:.{digits}g}"
+    if value == 0:
+        return "0"
+    return f"{value:.{digits}f}" if abs(value) >= 0.01 else f"{value:.{digits}g}"
 
 
 def percent(value: float | None) -> str:
