@@ -196,7 +196,7 @@ def test_nets_that_are_cross_validated_know_no_future_either(bars):
     )  # fmt: skip
     result = leak_battery.perturbed_pipeline(bars["EURUSD"], Timeframe.H1, preset, np.random.default_rng(SEED))
     assert result.passed, f"seed {SEED}: {result}"
-    assert result.detail.startswith("41 forecasts"), result
+    assert int(result.detail.split()[0]) > 40, "the families of nets are among them"
 
 
 def test_too_few_bars_for_the_test_is_not_a_pass(bars):
