@@ -59,15 +59,15 @@ def earnings(oof: OutOfFold, contest: Contest) -> Earnings:
     return Earnings(times, leaning, taken, int(bets.sum()), reason)
 
 
-def direction_bets(oof: OutOfFold, settings_tried: int = 1) -> dict[str, dict[str, Any]]:
+def direction_bets(oof: OutOfFold, settings: Mapping[str, int] | None = None) -> dict[str, dict[str, Any]]:
     """Per direction target the stack's curve and drawdown, its Sharpe ratio and the deflated one.
 
-    A trial is one family on one direction target with one setting: families x targets x `settings_tried` (of a search; 1
-    without one). The variance over trials is that of all families' ratios, on all targets, here.
+    A trial is one family on one direction target with one setting; `settings`: family -> how many a search has tried, one
+    where it says nothing. The variance over trials is that of all families' ratios, on all targets, here.
     """
     stacks = {c.target: earnings(oof, c) for c in contests(oof, STACK) if c.kind == "sign"}
     ratios = {target: _ratios(oof, target, made.basis) for target, made in stacks.items()}
-    count = sum(len(of) for of in ratios.values()) * max(settings_tried, 1)
+    count = sum((settings or {}).get(family, 1) for of in ratios.values() for family in of)
     known = [ratio for of in ratios.values() for ratio in of.values() if np.isfinite(ratio)]
     variance = float(np.var(known, ddof=1)) if len(known) > 1 else 0.0
     return {

@@ -22,7 +22,7 @@ from tuning.panel import Panel, make_folds, make_panel, recent
 from tuning.presets import Preset
 from tuning.promotion import SUSPICIOUS
 from tuning.reliability import calibration
-from tuning.splits import Fold
+from tuning.splits import BURN_IN, Fold
 
 # PROTOCOL's column "suspect a leak"; volatility relative to HAR + hour-of-week, .24 against .276, so that it holds on any bars
 SUSPECT = {
@@ -43,13 +43,13 @@ def evidence(
     direction = direction_figures(oof)
     scheme = preset.scheme(max(timeframe.horizons))
     panel = make_panel(recent(bars, scheme, lookback(timeframe)), timeframe, timeframe.horizons, lookback(timeframe))
-    folds = make_folds(panel, scheme)
+    folds = [fold for fold in make_folds(panel, scheme) if fold.number != BURN_IN]
     return {
         "calibration": calibration(oof, "stack"),
         "direction": direction,
-        "bets": direction_bets(oof, tried["settings_each"]),
+        "bets": direction_bets(oof, tried["settings"]),
         "tried": tried,
-        "fold_weights": {t: {str(k): w for k, w in by.items()} for t, by in oof.fold_weights.items()},
+        "fold_weights": {t: {str(k): w for k, w in by.items() if k != BURN_IN} for t, by in oof.fold_weights.items()},
         "folds": [fold_period(panel, fold) for fold in folds],
         "purge_example": purge_example(panel, folds[0]),
         "suspicious": suspicious(report["targets"], direction, report["leak_tests"]),
@@ -57,18 +57,15 @@ def evidence(
 
 
 def what_was_tried(oof: OutOfFold, report: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
-    """Families, their settings, and how many settings a search tried per family (1 without a search)."""
-    search = report.get("search") or {}
-    trials = search.get("trials", 0) if isinstance(search, Mapping) else search
-    tried = trials if isinstance(trials, int) else len(trials)
+    """Families, their settings, and how many settings of each a search has tried (report["search"]; 1 without one)."""
+    kinds = [kind for kind in (report.get("search") or {}).values() if isinstance(kind, Mapping) and "trials" in kind]
     return {
         "families": [name for name in oof.families if name != "stack"],
         "targets": [f"{kind}{h}" for h in sorted(oof.horizons, reverse=True) for kind in ("rv", "r", "sign")],
         "boosting": asdict(preset.boosting),
         "nets": asdict(preset.nets),
         "seed": preset.seed,
-        "search_trials": tried,
-        "settings_each": max(1, round(tried / max(len(preset.families), 1))),
+        "settings": {family: int(kind["trials"]) for kind in kinds for family in kind["families"]},
     }
 
 
@@ -93,10 +90,10 @@ def suspicious(
     targets: Mapping[str, Any], direction: Mapping[str, Any], leak_tests: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Figures beyond SUSPECT, of the stack and of every family, each with what the leak battery says to it."""
-    cells = []
+    cells: list[tuple[str, str, str, float]] = []
     for target, v in targets.items():
         losses = {name: loss for name, loss in v["family_losses"].items() if loss is not None and np.isfinite(loss)}
-        against = {"rv": ("har_how", "qlike_gain"), "r": ("unconditional", "pinball_skill")}
+        against = {"rv": ("har_how", "qlike_gain"), "r": ("unconditional_history", "pinball_skill")}
         floor, limit = against.get(target.rstrip("0123456789"), ("", ""))
         if losses.get(floor):
             cells += [(target, name, limit, 1 - loss / losses[floor]) for name, loss in losses.items()]

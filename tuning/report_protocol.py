@@ -142,7 +142,7 @@ def experiment_figures(experiments: Mapping[str, Any] | None) -> list[Figure]:
             f"Skill by seed, {'; '.join(said)}. A whole 55 % edge is worth +0.72%.",
             data,
             layout(
-                xaxis={"title": {"text": "seed"}},
+                xaxis={"title": {"text": "seed"}, "zeroline": False, "tickformat": "d"},
                 yaxis={"tickformat": "+.1%", "zeroline": True},
                 shapes=[level_line(0.0, PALETTE[6]), level_line(0.00722, PALETTE[6])],
             ),

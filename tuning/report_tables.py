@@ -124,15 +124,25 @@ def tried(report: Report) -> str:
         f"<td class=n>{number(spent.get(name), 1)}</td></tr>"
         for name in of["families"]
     )
-    searched = (
-        f"A search tried {of['search_trials']} settings."
-        if of["search_trials"]
-        else "No search: one setting per family."
-    )
     bets = next(iter(report["bets"].values()), None)
     trials = f" For the deflated Sharpe ratio that makes {bets['trials']} trials." if bets else ""
-    words = f"{len(of['families'])} families on {len(of['targets'])} targets, seed {of['seed']}. {searched}{trials}"
+    words = f"{len(of['families'])} families on {len(of['targets'])} targets, seed {of['seed']}. {search_words(report)}{trials}"
     return section("What was tried", words, table(("Family", "Settings", "CPU-s"), rows))
+
+
+def search_words(report: Report) -> str:
+    """What a search went through, by kind of family, and what it chose."""
+    found = report.get("search") or {}
+    if "skipped" in found:
+        return f"No search: {found['skipped']}."
+    said = [
+        f"{kind}: no search, {of['skipped']}."
+        if "skipped" in of
+        else f"{kind}: {of['trials']} settings tried, {of['pruned']} of them pruned, {of['failed']} failed; number "
+        f"{of['chosen']} chosen (0 is the preset's own), loss lower by {number(of['gain'])} ± {number(of['standard_error'])}."
+        for kind, of in found.items()
+    ]
+    return " ".join(said) or "No search: one setting per family."
 
 
 def _settings(name: str, of: Mapping[str, Any]) -> str:
@@ -203,7 +213,9 @@ def mark(passed: bool) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "–"
-    return f"{value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{value:.{digits}g}"
+    if value == 0:
+        return "0"
+    return f"{value:.{digits}f}" if abs(value) >= 0.01 else f"{value:.{digits}g}"
 
 
 def percent(value: float | None) -> str:

@@ -119,6 +119,7 @@ def test_json_goes_to_stdout_and_progress_to_stderr(tmp_path, capsys):
         (lambda p: write_folder(p, simulate(World(weeks=2, symbols=("EURUSD",)), 1)), ["--timeframe", "M15"], 2, "M15"),
         (lambda p: p.mkdir(), ["--symbols", "EURXXX"], 2, "Unknown symbol"),
         (lambda p: p.mkdir(), ["--preset", "huge"], 2, "no preset"),
+        (lambda p: p.mkdir(), ["--experiments", "nowhere.json"], 2, "cannot be read"),
     ],
 )
 def test_bad_input_is_one_line_and_the_right_code(tmp_path, capsys, make, arguments, code, said):

@@ -56,11 +56,26 @@ def test_a_volatility_far_below_har_is_flagged():
 
 
 @pytest.mark.parametrize(
-    ("search", "trials", "each"), [(None, 0, 1), ({"trials": 12}, 12, 12), ({"trials": [{}] * 30}, 30, 30), ({}, 0, 1)]
+    ("search", "settings"),
+    [
+        (None, {}),
+        ({"skipped": "too few bars"}, {}),
+        ({"trees": {"families": ["lightgbm", "xgboost"], "trials": 12}}, {"lightgbm": 12, "xgboost": 12}),
+        ({"trees": {"families": ["lightgbm"], "trials": 12}, "nets": {"skipped": "no time"}}, {"lightgbm": 12}),
+    ],
 )
-def test_settings_tried_by_a_search_are_counted(search, trials, each):
-    found = what_was_tried(made_up(), {"search": search}, PRESET)
-    assert (found["search_trials"], found["settings_each"]) == (trials, each)
+def test_settings_tried_by_a_search_are_counted(search, settings):
+    assert what_was_tried(made_up(), {"search": search}, PRESET)["settings"] == settings
+
+
+def test_a_search_stands_on_the_page(whole):
+    report, oof = whole
+    trees = {"families": ["lightgbm"], "trials": 12, "pruned": 3, "failed": 0, "chosen": 4, "gain": 0.001,
+             "standard_error": 0.0004, "settings": {"trees": 80}}  # fmt: skip
+    page = render(report | {"search": {"trees": trees, "nets": {"skipped": "no time"}}}, oof)
+    assert "trees: 12 settings tried, 3 of them pruned, 0 failed; number 4 chosen" in page
+    assert "nets: no search, no time" in page
+    assert "No search: one setting per family." in render(report, oof)
 
 
 @pytest.fixture(scope="module")

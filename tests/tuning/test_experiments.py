@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks import honesty
 from market.bars import validate
 from market.errors import InputError
 from market.timeframes import Timeframe
@@ -227,6 +228,18 @@ def test_a_missed_criterion_is_exit_code_1(made_up, monkeypatch, capsys):
     said = capsys.readouterr()
     assert "NOT MET nothing is promoted on noise: 2 of 2 seeds" in said.err
     assert experiments.main(["null", "--preset", "huge"]) == 2
+
+
+def test_the_benchmark_prints_one_object_and_keeps_the_rows(made_up, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "made" / "honesty.json"
+    arguments = ["--seeds", "2", "--workers", "1", "--out", str(out)]
+    assert honesty.main(arguments) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"null", "planted", "commit", "command", "machine"} <= set(said)
+    assert said["null"]["seeds"] == said["planted"]["seeds"] == 2
+    assert len(json.loads(out.read_text())["experiments"]["planted"]["runs"]) == 2
+    monkeypatch.setattr(experiments, "judge_seed", lambda world, seed, preset: made_row(seed, ("sign1",)))
+    assert honesty.main(["--seeds", "3", "--workers", "1", "--out", str(out)]) == 1
 
 
 def test_processes_find_what_one_process_finds(monkeypatch):
