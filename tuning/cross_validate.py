@@ -5,6 +5,7 @@ Units of work are top-level functions with numpy arguments; `run_units` decides 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -98,35 +99,28 @@ def _add_learners(
     features = [make_features(series, panel.timeframe) for series in panel.series] if trees else None
     lessons = [make_lessons(panel, base, preset.families, features) for base in fitted]
     chains = _net_chains(panel, folds, rows, lessons, preset, final_nets)
+    places = [(k, family) for k in range(len(folds)) for family in trees]
+    units: list[tuple[Any, ...]] = [
+        (family, settings_of(family, preset), preset.seed, *lessons[k][family], folds[k].train, rows[k])
+        for k, family in places
+    ]
+    ended: Iterable[ChainState] = ()
+    if run_chains is None:
+        units = [(c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains] + units
+    elif chains:
+        ended = run_chains(chains)
+    results = itertools.chain(ended, run_units(fit_unit, units))
     done, total = len(folds), len(folds) * (1 + len(preset.families))
     views: dict[str, list[View]] = {family: [] for family in preset.families}
     out.cpu_seconds |= dict.fromkeys(preset.families, 0.0)
-
-    def keep(chain: Chain, state: ChainState) -> None:
-        nonlocal done
+    for chain, state in zip(chains, itertools.islice(results, len(chains)), strict=True):
         views[chain.family] = [view for view in state.views if view is not None]
         out.cpu_seconds[chain.family] = sum(state.cpu_seconds)
         if chain.links[-1].test is None:
             out.nets[chain.family] = state.net
         done += len(folds)
         tell(f"{chain.family}, every fold", done, total)
-
-    units: list[tuple[Any, ...]] = []
-    if run_chains is None:
-        units += [(c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains]
-    elif chains:
-        for chain, state in zip(chains, run_chains(chains), strict=True):
-            keep(chain, state)
-    planted = [(k, family) for k in range(len(folds)) for family in trees]
-    units += [
-        (family, settings_of(family, preset), preset.seed, *lessons[k][family], folds[k].train, rows[k])
-        for k, family in planted
-    ]
-    results = iter(run_units(fit_unit, units)) if units else iter(())
-    if run_chains is None:
-        for chain in chains:
-            keep(chain, next(results))
-    for (k, family), (log_ratio, excess, seconds) in zip(planted, results, strict=True):
+    for (k, family), (log_ratio, excess, seconds) in zip(places, results, strict=True):
         views[family].append((log_ratio, excess))
         out.cpu_seconds[family] += seconds
         done += 1

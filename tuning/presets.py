@@ -33,7 +33,7 @@ class Nets:
     hidden: int = 32
     layers: int = 1
     steps: int = 100  # of the optimizer on a chain's first fold; a step sees batch * body bars
-    steps_warm: int = 30  # on every later fold, which starts from the weights of the fold before
+    steps_warm: int = 20  # on every later fold, which starts from the weights of the fold before
     warm_rate: float = 0.5  # learning rate of those, as a share of `learning_rate`
     warm_up: int = 64
     body: int = 128
