@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from market.errors import NotEnoughBars
 from market.timeframes import Timeframe
+from tuning.budget import BudgetSpent
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
 from tuning.features import lookback, make_features
 from tuning.fold_baselines import FoldBaselines, fit_fold_baselines, training_part
@@ -82,27 +83,32 @@ def _add_learners(
     tell: Progress,
     out: OutOfFold,
 ) -> None:
-    """One unit per fold and family, in that order; results go into `out.families`."""
+    """One unit per family and fold, in that order; results go into `out.families`.
+
+    When time is over, a family that has all its folds counts and one that has not is left out.
+    """
     if not preset.families:
         return
     features = None
     if set(preset.families) & set(TREE_FAMILIES):
         features = [make_features(series, panel.timeframe) for series in panel.series]
+    lessons = [make_lessons(panel, base, preset.families, features) for base in fitted]
+    places = [(k, family) for family in preset.families for k in range(len(folds))]
     units = [
-        (family, settings_of(family, preset), preset.seed, *lessons[family], fold.train, test)
-        for fold, base, test in zip(folds, fitted, rows, strict=True)
-        for lessons in [make_lessons(panel, base, preset.families, features)]
-        for family in preset.families
+        (family, settings_of(family, preset), preset.seed, *lessons[k][family], folds[k].train, rows[k])
+        for k, family in places
     ]
-    places = [(k, family) for k in range(len(folds)) for family in preset.families]
     made: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {family: [] for family in preset.families}
     out.cpu_seconds |= dict.fromkeys(preset.families, 0.0)
     done, total = len(folds), len(folds) * (1 + len(preset.families))
-    for (k, family), (log_ratio, excess, seconds) in zip(places, run_units(fit_and_predict, units), strict=True):
-        made[family].append((log_ratio, excess))
-        out.cpu_seconds[family] += seconds
-        done += 1
-        tell(f"{family}, {fold_name(folds[k])}", done, total)
+    try:
+        for (k, family), (log_ratio, excess, seconds) in zip(places, run_units(fit_and_predict, units), strict=True):
+            made[family].append((log_ratio, excess))
+            out.cpu_seconds[family] += seconds
+            done += 1
+            tell(f"{family}, {fold_name(folds[k])}", done, total)
+    except BudgetSpent:
+        made = {family: parts for family, parts in made.items() if len(parts) == len(folds)}
     yardstick = out.families[YARDSTICK].log_rv
     for family, parts in made.items():
         log_ratio, excess = (np.concatenate([part[side] for part in parts]) for side in (0, 1))

@@ -16,15 +16,18 @@ from market.bar_store import BarStore
 from market.errors import InputError, ModelError, NotEnoughBars
 from market.timeframes import Timeframe
 from tuning import retrain
+from tuning.budget import Wall
 from tuning.bundle import load_bundle, read_losses, read_report
 from tuning.candidate import champion_losses, losses_to_keep, read_data, recipe
-from tuning.cross_validate import cross_validate, in_process
+from tuning.cross_validate import cross_validate
 from tuning.experiments import World, simulate
 from tuning.presets import load_preset
 from tuning.progress import Progress
 from tuning.promotion import GateResult
 from tuning.registry import Registry
+from tuning.run_plan import Workplace
 
+HERE = Workplace()
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 H1 = Timeframe.H1
 ECONOMETRIC = load_preset("econometric")
@@ -56,8 +59,8 @@ class Silent:
         pass
 
 
-def run(settings, preset=ECONOMETRIC, deadline=None):
-    return retrain.retrain(settings, H1, preset, SYMBOLS, in_process, Progress(Silent()), deadline)
+def run(settings, preset=ECONOMETRIC, wall=None, place=HERE):
+    return retrain.retrain(settings, H1, preset, SYMBOLS, place, Progress(Silent()), wall)
 
 
 def test_the_first_champion_serves_from_a_verified_bundle(settings):
@@ -186,7 +189,7 @@ def test_training_repairs_a_champion_whose_files_are_damaged_or_gone(settings, n
 
 def test_a_spent_budget_keeps_the_champion(settings):
     champion = retrain.econometric_champion(settings, H1)
-    outcome = run(settings, deadline=0.0)
+    outcome = run(settings, wall=Wall(0.0))
     assert not outcome.promoted
     assert outcome.champion == champion.id
     assert "budget was spent" in outcome.why
