@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from market.errors import NotEnoughBars
 from market.timeframes import Timeframe
@@ -99,8 +98,9 @@ def training_part_of(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset:
     look = lookback(timeframe)
     panel = make_panel(recent(bars, scheme, look), timeframe, timeframe.horizons, look)
     first = make_folds(panel, scheme)[0]
-    last = pa.scalar(panel.label_end[first.train].max().astype("datetime64[us]"), pa.timestamp("us", "UTC"))
-    cut = {s: t.filter(pc.less_equal(t["close_time"].cast(pa.timestamp("us", "UTC")), last)) for s, t in bars.items()}
+    last = panel.label_end[first.train].max()
+    closes = {s: t["close_time"].cast(pa.int64()).to_numpy().astype("datetime64[us]") for s, t in bars.items()}
+    cut = {s: t.slice(0, int(np.searchsorted(closes[s], last, side="right"))) for s, t in bars.items()}
     return {symbol: table for symbol, table in cut.items() if table.num_rows}
 
 
