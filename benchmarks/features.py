@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
 from benchmarks.machine import machine
 from market.timeframes import Timeframe

@@ -25,7 +25,7 @@ from market.forecasts import iso_utc, jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
 from tuning.bundle import write_json
-from tuning.cross_validate import cross_validate
+from tuning.cross_validate import cross_validate, in_process
 from tuning.distributed import process_pool
 from tuning.leak_battery import leak_battery
 from tuning.out_of_fold import OutOfFold
@@ -33,6 +33,7 @@ from tuning.presets import Preset, load_preset
 from tuning.progress import Progress
 from tuning.promotion import GateResult, judge, judge_floor
 from tuning.report_words import summary_lines
+from tuning.search import search
 from tuning.shared_panel import shared_panel
 from tuning.significance import bandwidth
 from tuning.skill_cards import served_families
@@ -97,8 +98,9 @@ def evaluate(
         progress.line(f"{symbol} is left out: {reason}")
     progress.line(f"{len(bars)} symbols, {sum(t.num_rows for t in bars.values())} bars, preset {preset.name}")
     with process_pool(workers) as run_units:
-        extra = {"run_units": run_units} if run_units else {}
-        oof = cross_validate(bars, timeframe, preset, on_progress=progress, **extra)
+        run = run_units or in_process
+        preset, tried = search(bars, timeframe, preset, run_units=run, on_progress=progress)
+        oof = cross_validate(bars, timeframe, preset, run_units=run, on_progress=progress)
     leaks = leak_battery(bars, timeframe, preset)
     passed = {r.name: r.passed for r in leaks}
     gate, floor = judge(oof, leak_tests=passed), judge_floor(oof, passed)
@@ -107,6 +109,7 @@ def evaluate(
         "excluded": excluded,
         **judged_report(oof, gate, timeframe, preset),
         "serves": served_families(gate, floor),
+        **({"search": tried} if tried else {}),
         "leak_tests": {r.name: {"passed": r.passed, "value": r.value, "limit": r.limit} for r in leaks},
         "made_at": iso_utc(datetime.now(UTC).replace(microsecond=0)),
         "wall_seconds": round(time.time() - started, 1),

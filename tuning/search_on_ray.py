@@ -47,16 +47,17 @@ def study_on_ray(folder: Path) -> Study:
 
 
 def _new(run: Any, problem: Problem, default: list[np.ndarray], trials: int, left: float, folder: Path) -> Any:
-    from optuna.samplers import TPESampler
+    import optuna
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     proposals = OptunaSearch(
         space=space(problem.default),
         metric="loss",
         mode="min",
-        sampler=TPESampler(seed=problem.seed, n_startup_trials=min(6, max(trials // 2, 1))),
+        sampler=optuna.samplers.TPESampler(seed=problem.seed, n_startup_trials=min(6, max(trials // 2, 1))),
         points_to_evaluate=[within_space(problem.default)],
         evaluated_rewards=[compared(default, default, max(problem.horizons))[0]],
     )
