@@ -76,14 +76,14 @@ def losses(out: OutOfFold, family: str) -> dict[str, float]:
 
 def trainers() -> dict[str, Any]:
     """CPU-seconds of all processes of a Ray of two CPUs, started anew for each way, less those of an idle one."""
-    from tuning.distributed import run_units_on_ray
+    from tuning.distributed import units_on_ray
     from tuning.net_training import train_chains
 
     chains = [tiny_chain(family) for family in NET_FAMILIES]
 
     def tasks() -> list[ChainState]:
         units = [(c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains]
-        return list(run_units_on_ray(fit_unit, units))
+        return list(units_on_ray()(fit_unit, units))
 
     def ray_train() -> list[ChainState]:
         with tempfile.TemporaryDirectory(prefix="lstmc-bench-") as folder:

@@ -14,6 +14,8 @@ from configs.settings import ROOT, Settings
 from market.errors import ClusterError, InputError, NotRunning, WrongToken
 
 EXCLUDES = [".venv", ".git", ".lstmc", "tests", "docs", "out", "build", "dist", "*.png", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "__pycache__"]  # fmt: skip
+# A driver's small matrix products wait for each other's threads on a busy node: its leak tests took 4.4 s instead of 0.1 s.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -79,7 +81,7 @@ def submit_training(
             client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=submission_id,
-                runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDES},
+                runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDES, "env_vars": ONE_THREAD},
                 metadata={"kind": "training", "preset": preset},
             )
         )

@@ -61,14 +61,14 @@ def test_only_the_session_imports_metatrader5() -> None:
     assert importers <= {"mt5_actor_windows/session.py"}
 
 
-def test_two_files_of_learning_know_ray() -> None:
+def test_three_files_of_learning_know_ray() -> None:
     users = {
         str(p.relative_to(ROOT))
         for p in FILES
         if p.relative_to(ROOT).parts[0] == "tuning"
         and any(n.split(".")[0] == "ray" for n in imported_modules(p.read_text()))
     }
-    assert users == {"tuning/distributed.py", "tuning/net_training.py"}
+    assert users == {"tuning/distributed.py", "tuning/net_training.py", "tuning/search_on_ray.py"}
 
 
 def test_no_artefact_is_a_pickle() -> None:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,13 +155,9 @@ def build(
         "code_commit": _code_commit(),
         "lock_hash": _lock_hash(),
     }
-    registry.root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=registry.root))
-    try:
-        save_bundle(ensemble, fields, staging / "bundle", report=report, losses=losses_to_keep(oof))
-        return registry.add(staging / "bundle")
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with registry.staging() as folder:
+        save_bundle(ensemble, fields, folder / "bundle", report=report, losses=losses_to_keep(oof))
+        return registry.add(folder / "bundle")
 
 
 def gate_card(gate: GateResult, floor: GateResult) -> dict[str, Any]:

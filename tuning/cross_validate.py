@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from market.errors import NotEnoughBars
 from market.timeframes import Timeframe
+from tuning.budget import BudgetSpent
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
 from tuning.features import lookback, make_features
 from tuning.fold_baselines import FoldBaselines, fit_fold_baselines, training_part
@@ -94,12 +95,15 @@ def _add_learners(
     tell: Progress,
     out: OutOfFold,
 ) -> None:
-    """Net families as chains, then one unit per fold and tree family; results go into `out.families`."""
+    """Net families as chains, then one unit per tree family and fold; results go into `out.families`.
+
+    When time is over, a family that has all its folds counts and one that has not is left out.
+    """
     trees = [family for family in preset.families if family in TREE_FAMILIES]
     features = [make_features(series, panel.timeframe) for series in panel.series] if trees else None
     lessons = [make_lessons(panel, base, preset.families, features) for base in fitted]
     chains = _net_chains(panel, folds, rows, lessons, preset, final_nets)
-    places = [(k, family) for k in range(len(folds)) for family in trees]
+    places = [(k, family) for family in trees for k in range(len(folds))]
     units: list[tuple[Any, ...]] = [
         (family, settings_of(family, preset), preset.seed, *lessons[k][family], folds[k].train, rows[k])
         for k, family in places
@@ -113,18 +117,21 @@ def _add_learners(
     done, total = len(folds), len(folds) * (1 + len(preset.families))
     views: dict[str, list[View]] = {family: [] for family in preset.families}
     out.cpu_seconds |= dict.fromkeys(preset.families, 0.0)
-    for chain, state in zip(chains, itertools.islice(results, len(chains)), strict=True):
-        views[chain.family] = [view for view in state.views if view is not None]
-        out.cpu_seconds[chain.family] = sum(state.cpu_seconds)
-        if chain.links[-1].test is None:
-            out.nets[chain.family] = state.net
-        done += len(folds)
-        tell(f"{chain.family}, every fold", done, total)
-    for (k, family), (log_ratio, excess, seconds) in zip(places, results, strict=True):
-        views[family].append((log_ratio, excess))
-        out.cpu_seconds[family] += seconds
-        done += 1
-        tell(f"{family}, {fold_name(folds[k])}", done, total)
+    try:
+        for chain, state in zip(chains, itertools.islice(results, len(chains)), strict=True):
+            views[chain.family] = [view for view in state.views if view is not None]
+            out.cpu_seconds[chain.family] = sum(state.cpu_seconds)
+            if chain.links[-1].test is None:
+                out.nets[chain.family] = state.net
+            done += len(folds)
+            tell(f"{chain.family}, every fold", done, total)
+        for (k, family), (log_ratio, excess, seconds) in zip(places, results, strict=True):
+            views[family].append((log_ratio, excess))
+            out.cpu_seconds[family] += seconds
+            done += 1
+            tell(f"{family}, {fold_name(folds[k])}", done, total)
+    except BudgetSpent:
+        views = {family: parts for family, parts in views.items() if len(parts) == len(folds)}
     yardstick = out.families[YARDSTICK].log_rv
     for family, parts in views.items():
         log_ratio, excess = (np.concatenate([part[side] for part in parts]) for side in (0, 1))

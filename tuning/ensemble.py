@@ -29,7 +29,7 @@ from tuning.lessons import make_lessons
 from tuning.out_of_fold import OutOfFold
 from tuning.panel import Panel, final_rows, make_panel, recent
 from tuning.presets import Preset
-from tuning.scaling import COMPARED, YARDSTICK, net_inputs, tree_inputs
+from tuning.scaling import COMPARED, YARDSTICK, BaselineView, baseline_view, net_inputs, tree_inputs
 from tuning.series import Series, make_series
 from tuning.stack_folds import BASELINE, ECONOMETRIC, stacked_log_rv, stacked_p_up, z_quantiles
 from tuning.stacking import logit, sigmoid
@@ -90,8 +90,9 @@ class Ensemble:
                 out[symbol] = self._empty(table, problem)
             else:
                 series.append(make_series(table.slice(max(table.num_rows - tail, 0)), self.timeframe))
-        volatility = [self._volatility(one) for one in series]
-        views = self._learned(series, volatility)
+        said = [self._baselines_say(one) for one in series]
+        volatility = [{f: {h: v[-1:] for h, v in by_h.items()} for f, by_h in one.log_rv.items()} for one in said]
+        views = self._learned(series, said)
         for k, one in enumerate(series):
             learned = {family: (log_ratio[k], excess[k]) for family, (log_ratio, excess) in views.items()}
             out[one.symbol] = tuple(self._horizon(one, h, volatility[k], learned) for h in self.horizons)
@@ -122,15 +123,13 @@ class Ensemble:
             weighted |= {YARDSTICK, *COMPARED}
         return tuple(sorted((weighted - set(self.learners)) | {BASELINE}))
 
-    def _volatility(self, series: Series) -> dict[str, dict[int, np.ndarray]]:
-        """log_rv[family][h] at the last bar, each [1]."""
-        models = self.baselines[series.symbol]
-        made = {family: models[family].log_rv(series) for family in self._families()}
-        return {family: {h: values[-1:] for h, values in by_h.items()} for family, by_h in made.items()}
+    def _baselines_say(self, series: Series) -> BaselineView:
+        models, families = self.baselines[series.symbol], self._families()
+        if self.learners:
+            return baseline_view(series, self.timeframe, models, families)
+        return BaselineView(np.empty((len(series), 0)), {family: models[family].log_rv(series) for family in families})
 
-    def _learned(
-        self, series: list[Series], volatility: list[dict[str, dict[int, np.ndarray]]]
-    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def _learned(self, series: list[Series], said: list[BaselineView]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """family -> (log ratio, logit excess), each [symbols, H]."""
         views = {}
         lengths = [len(one) for one in series]
@@ -141,7 +140,10 @@ class Ensemble:
         for families, make in ((TREE_FAMILIES, tree_inputs), (NET_FAMILIES, net_inputs)):
             used = [family for family in families if family in self.learners]
             if used:
-                inputs = np.concatenate([make(one, self.timeframe, self.baselines[one.symbol]) for one in series])
+                made = zip(series, said, strict=True)
+                inputs = np.concatenate(
+                    [make(one, self.timeframe, self.baselines[one.symbol], view=view) for one, view in made]
+                )
                 for family in used:
                     views[family] = self.learners[family].predict(inputs, starts, owner, starts[1:] - 1)
         return views

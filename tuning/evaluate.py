@@ -35,6 +35,7 @@ from tuning.presets import Preset, load_preset
 from tuning.progress import Progress
 from tuning.promotion import GateResult, judge, judge_floor
 from tuning.report_words import summary_lines
+from tuning.search import search
 from tuning.shared_panel import shared_panel
 from tuning.significance import bandwidth
 from tuning.skill_cards import served_families
@@ -102,7 +103,9 @@ def evaluate(
         progress.line(f"{symbol} is left out: {reason}")
     progress.line(f"{len(bars)} symbols, {sum(t.num_rows for t in bars.values())} bars, preset {preset.name}")
     with process_pool(workers) as run_units:
-        oof = cross_validate(bars, timeframe, preset, run_units=run_units or in_process, on_progress=progress)
+        run = run_units or in_process
+        preset, tried = search(bars, timeframe, preset, run_units=run, on_progress=progress)
+        oof = cross_validate(bars, timeframe, preset, run_units=run, on_progress=progress)
     leaks = leak_battery(bars, timeframe, preset)
     passed = {r.name: r.passed for r in leaks}
     gate, floor = judge(oof, leak_tests=passed), judge_floor(oof, passed)
@@ -111,6 +114,7 @@ def evaluate(
         "excluded": excluded,
         **judged_report(oof, gate, timeframe, preset),
         "serves": served_families(gate, floor),
+        **({"search": tried} if tried else {}),
         "leak_tests": {
             r.name: {"passed": r.passed, "value": r.value, "limit": r.limit, "detail": r.detail} for r in leaks
         },

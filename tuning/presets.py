@@ -58,6 +58,14 @@ class Nets:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Settings are searched for before the first outer test row; `share`: of a run's budget, at most."""
+
+    trials: int = 20  # of the trees' settings, and as many of the nets'; the preset's own are the first
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
 class Preset:
     """`families`: learners beyond the econometric baselines, which always run. Days are calendar days."""
 
@@ -74,6 +82,7 @@ class Preset:
     trainer: str = "tasks"  # where a cluster trains the nets: one of TRAINERS; the result is the same
     boosting: Boosting = Boosting()
     nets: Nets = Nets()
+    search: Search | None = None
 
     def scheme(self, longest_horizon: int) -> Scheme:
         """The cut for labels of `longest_horizon` bars; purge and embargo are never shorter than that."""
@@ -99,7 +108,7 @@ def load_preset(name: str, path: Path = MODELS_YAML) -> Preset:
         names = ", ".join(known) if isinstance(known, dict) else "none"
         raise ConfigError(f"There is no preset {name!r}.", hint=f"Use one of: {names}.")
     given = _checked(known[name] or {}, Preset, name, without={"name"})
-    for key, kind in (("boosting", Boosting), ("nets", Nets)):
+    for key, kind in (("boosting", Boosting), ("nets", Nets), ("search", Search)):
         if key in given:
             given[key] = kind(**_checked(given[key], kind, f"{name}.{key}"))
     families = tuple(given.pop("families", ()))

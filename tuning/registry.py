@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ from tuning.bundle import SIGNATURE, Bundle, load_bundle, read_report, read_vers
 from tuning.bundle_signature import BundleKeys, refused
 from tuning.model_version import ModelVersion
 
+STAGING, ARRIVING = ".staging-", ".arriving-"  # folders of bundles that are not in yet
 # The method `list` hides the type of that name inside the class.
 Ids = list[str]
 Versions = list[ModelVersion]
@@ -81,7 +83,7 @@ class Registry:
                 except BundleRefused:  # damaged or unsigned: the same content, sound, takes its place
                     shutil.rmtree(target)
             self._models.mkdir(parents=True, exist_ok=True)
-            arriving = self._models / f".arriving-{uuid.uuid4().hex}"
+            arriving = self._models / f"{ARRIVING}{uuid.uuid4().hex}"
             shutil.copytree(folder, arriving)
             try:
                 verify(arriving, self.keys)
@@ -91,6 +93,36 @@ class Registry:
                 raise
         shutil.rmtree(folder, ignore_errors=True)
         return version
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder to write a bundle in before `add`; gone afterwards. Its lock tells `sweep` that its writer lives."""
+        with self._lock():
+            folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=self.root))
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed have left behind; nothing of it was ever part of the registry."""
+        with self._lock():
+            for folder in self.root.glob(f"{STAGING}*"):
+                handle = os.open(folder, os.O_RDONLY)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                except BlockingIOError:  # another run is writing there
+                    pass
+                finally:
+                    os.close(handle)
+            for folder in self._models.glob(f"{ARRIVING}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            for file in self._champions.glob(".*.tmp"):
+                file.unlink(missing_ok=True)
 
     def path(self, model_id: str) -> Path:
         """The bundle's folder; ModelError when there is no such model."""

@@ -6,22 +6,32 @@ its own last rows: the tail of a long history gives the very same bits as the hi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 
 def rolling_sum(x: np.ndarray, window: int) -> np.ndarray:
     """Sum over the last `window` rows. [n] -> [n], NaN in the first `window - 1` rows."""
-    return _assemble(x, window, lambda new, old, _: new + old)
+    return rolling_sums(x, (window,))[window]
+
+
+def rolling_sums(x: np.ndarray, windows: Sequence[int]) -> dict[int, np.ndarray]:
+    """window -> rolling_sum(x, window), the parts that they share made once."""
+    return _assemble(x, windows, lambda new, old, _: new + old)
 
 
 def rolling_mean(x: np.ndarray, window: int) -> np.ndarray:
     return rolling_sum(x, window) / window
 
 
+def rolling_means(x: np.ndarray, windows: Sequence[int]) -> dict[int, np.ndarray]:
+    """window -> rolling_mean(x, window)."""
+    return {window: total / window for window, total in rolling_sums(x, windows).items()}
+
+
 def rolling_max(x: np.ndarray, window: int) -> np.ndarray:
-    return _assemble(x, window, lambda new, old, _: np.maximum(new, old))
+    return _assemble(x, (window,), lambda new, old, _: np.maximum(new, old))[window]
 
 
 def rolling_min(x: np.ndarray, window: int) -> np.ndarray:
@@ -33,7 +43,7 @@ def ewma(x: np.ndarray, decay: float, window: int) -> np.ndarray:
 
     RiskMetrics' recursion, cut off at a finite look-back so that training and serving agree to the bit.
     """
-    total = _assemble(x, window, lambda new, old, age: new + decay**age * old)
+    total = _assemble(x, (window,), lambda new, old, age: new + decay**age * old)[window]
     return total * ((1.0 - decay) / (1.0 - decay**window))
 
 
@@ -45,24 +55,25 @@ def lagged(x: np.ndarray, rows: int) -> np.ndarray:
     return out
 
 
-def _assemble(x: np.ndarray, window: int, join: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> np.ndarray:
-    """Fold the last `window` rows with an associative `join(newer, older, age of the older part)`."""
+def _assemble(
+    x: np.ndarray, windows: Sequence[int], join: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+) -> dict[int, np.ndarray]:
+    """Fold the last rows with an associative `join(newer, older, age of the older part)`. window -> [n]"""
     n = len(x)
-    out = np.full(n, np.nan)
-    if window > n:
-        return out
-    block = np.asarray(x, float)  # block[i] covers rows i .. i + size - 1
-    size, covered = 1, 0
-    total: np.ndarray | None = None  # total[i] covers rows i .. i + covered - 1
-    while True:
-        if window & size:
-            # The new piece is older than what is there: it starts `size` rows earlier.
-            total = block.copy() if total is None else join(total[size:], block[: len(total) - size], covered)
-            covered += size
-        if covered == window:
-            break
-        block = join(block[size:], block[: len(block) - size], size)
+    out = {window: np.full(n, np.nan) for window in windows}
+    block, size = np.asarray(x, float), 1  # block[i] covers rows i .. i + size - 1
+    totals: dict[int, np.ndarray] = {}  # totals[window][i] covers rows i .. i + (window mod 2 size) - 1
+    longest = max((window for window in windows if window <= n), default=0)
+    while size <= longest:
+        for window in out:
+            if window & size and window <= n:
+                # The new piece is older than what is there: it starts `size` rows earlier.
+                newer = totals.get(window)
+                covered = window & (size - 1)
+                totals[window] = block if newer is None else join(newer[size:], block[: len(newer) - size], covered)
+        if 2 * size <= longest:
+            block = join(block[size:], block[: len(block) - size], size)
         size *= 2
-    assert total is not None
-    out[window - 1 :] = total
+    for window, total in totals.items():
+        out[window][window - 1 :] = total
     return out

@@ -7,7 +7,7 @@ position in the week always means the same wall-clock hour.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -38,6 +38,11 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.close)
+
+    def rows(self, first: int, last: int) -> Series:
+        """Bars first .. last - 1, as views."""
+        arrays = {f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name != "symbol"}
+        return Series(self.symbol, **arrays)
 
 
 def positions_per_week(timeframe: Timeframe) -> int:

@@ -16,15 +16,18 @@ from market.bar_store import BarStore
 from market.errors import InputError, ModelError, NotEnoughBars
 from market.timeframes import Timeframe
 from tuning import retrain
+from tuning.budget import BudgetSpent, UnitCost, Wall, probe
 from tuning.bundle import read_losses, read_report
 from tuning.candidate import champion_losses, losses_to_keep, read_data, recipe
-from tuning.cross_validate import cross_validate, in_process
+from tuning.cross_validate import cross_validate
 from tuning.experiments import World, simulate
-from tuning.presets import load_preset
+from tuning.presets import Boosting, Search, load_preset
 from tuning.progress import Progress
 from tuning.promotion import GateResult
 from tuning.registry import Registry
+from tuning.run_plan import Workplace
 
+HERE = Workplace()
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 H1 = Timeframe.H1
 ECONOMETRIC = load_preset("econometric")
@@ -56,8 +59,8 @@ class Silent:
         pass
 
 
-def run(settings, preset=ECONOMETRIC, deadline=None):
-    return retrain.retrain(settings, H1, preset, SYMBOLS, in_process, Progress(Silent()), deadline)
+def run(settings, preset=ECONOMETRIC, wall=None, place=HERE):
+    return retrain.retrain(settings, H1, preset, SYMBOLS, place, Progress(Silent()), wall)
 
 
 def test_the_first_champion_serves_from_a_verified_bundle(settings):
@@ -186,10 +189,88 @@ def test_training_repairs_a_champion_whose_files_are_damaged_or_gone(settings, n
 
 def test_a_spent_budget_keeps_the_champion(settings):
     champion = retrain.econometric_champion(settings, H1)
-    outcome = run(settings, deadline=0.0)
+    outcome = run(settings, wall=Wall(0.0))
     assert not outcome.promoted
     assert outcome.champion == champion.id
     assert "budget was spent" in outcome.why
+
+
+TREES = replace(
+    load_preset("quick"),
+    families=("lightgbm", "xgboost"),
+    folds=2,
+    boosting=Boosting(trees=3, leaves=4),
+    search=Search(3),
+)
+
+
+class Clock:
+    """Stands still unless a unit of work moves it."""
+
+    def __init__(self):
+        self.moment = 0.0
+
+    def __call__(self):
+        return self.moment
+
+
+def costing(clock, seconds, wall):
+    """run_units by which each fit takes `seconds` of the clock, and a probe says so; ended when the wall's units are."""
+
+    def run_units(function, arguments):
+        for one in arguments:
+            clock.moment += seconds if function is not probe else 0.0
+            if wall.seconds_left() < 0:
+                raise BudgetSpent("over")
+            yield UnitCost(seconds, 0.0) if function is probe else function(*one)
+
+    return run_units
+
+
+def test_a_search_and_what_it_tried_come_with_the_report(settings):
+    outcome = run(settings, TREES)
+    tried = outcome.report["search"]["boosting"]
+    assert tried["trials"] == 3
+    assert len(tried["tried"]) == 3
+    assert "budget" not in outcome.report
+    assert outcome.to_dict()["search"] == outcome.report["search"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "searched", "families", "left_out"),
+    [
+        (10_000, True, {"lightgbm", "xgboost"}, []),
+        (110, False, {"lightgbm", "xgboost"}, ["the search"]),
+        (60, False, {"lightgbm"}, ["the search", "xgboost"]),
+        (20, False, set(), ["the search", "xgboost", "lightgbm"]),
+    ],
+)
+def test_a_budget_ends_with_a_judged_result_of_what_fits(settings, seconds, searched, families, left_out):
+    """A fit takes 10 s: two families on three folds 60 s, and 12.5 s or 25 s more for the final fit, all with a margin."""
+    clock = Clock()
+    wall = Wall(seconds, now=clock)
+    outcome = run(settings, TREES, wall, Workplace(costing(clock, 10.0, wall)))
+    assert clock.moment <= seconds
+    assert ("search" in outcome.report) is searched
+    assert {"lightgbm", "xgboost"} & set(outcome.report["protocol"]["families"]) == families
+    assert [words.split(":")[0] for words in outcome.report["budget"]["left_out"]] == left_out
+    assert outcome.report["targets"]["rv24"]["why"]
+    assert Registry(settings.registry_path).runs("H1")[-1]["budget"] == outcome.report["budget"]
+
+
+def test_a_family_that_is_not_done_in_time_is_left_out_and_the_others_are_judged(settings):
+    """Fits take twice what they were measured at: only the first family's folds are done when time is over."""
+    clock = Clock()
+    wall = Wall(118.0, now=clock)
+    slow = costing(clock, 18.0, wall)
+
+    def run_units(function, arguments):
+        return [UnitCost(10.0, 0.0) for _ in arguments] if function is probe else slow(function, arguments)
+
+    outcome = run(settings, replace(TREES, search=None), wall, Workplace(run_units))
+    assert outcome.report["budget"]["left_out"] == ["xgboost: its folds were not done in time"]
+    assert {"lightgbm", "xgboost"} & set(outcome.report["protocol"]["families"]) == {"lightgbm"}
+    assert outcome.report["targets"]["rv24"]["why"]
 
 
 def test_two_runs_at_once_are_refused(settings):

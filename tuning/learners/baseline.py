@@ -14,13 +14,14 @@ regression. Knows one symbol at a time, no folds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from market.errors import NotEnoughBars
 from market.timeframes import Timeframe
-from tuning.rolling import ewma, rolling_mean
+from tuning.rolling import ewma, rolling_means
 from tuning.series import Series, positions_per_week
 
 BASELINES = ("har", "har_how", "har_range", "ewma", "ewma_how", "unconditional", "unconditional_how")
@@ -61,11 +62,18 @@ class Season:
 
         The calendar, not the data, says which bars come next: this is what a live forecast knows.
         """
-        places = np.flatnonzero(self.traded)
-        laps = h // len(places) + 2
-        total = np.concatenate([[0.0], np.cumsum(np.tile(self.factor[places], laps))])
-        first = np.searchsorted(places, np.arange(len(self.factor)), side="right")
-        return total[first + h] - total[first]
+        if h not in self._sums:
+            places = np.flatnonzero(self.traded)
+            laps = h // len(places) + 2
+            total = np.concatenate([[0.0], np.cumsum(np.tile(self.factor[places], laps))])
+            first = np.searchsorted(places, np.arange(len(self.factor)), side="right")
+            self._sums[h] = total[first + h] - total[first]
+        return self._sums[h]
+
+    @cached_property
+    def _sums(self) -> dict[int, np.ndarray]:
+        """`ahead` by h: a forecast asks for the same ones at every bar."""
+        return {}
 
 
 def flat_season(timeframe: Timeframe) -> Season:
@@ -138,11 +146,11 @@ def make_states(family: str, series: Series, season: Season, timeframe: Timefram
     if kind == "ewma":
         return np.log(np.maximum(ewma(squared, EWMA_DECAY, EWMA_WINDOW), TINY))[:, None]
     short, day, week, month = components(timeframe)
-    means = [rolling_mean(squared, window) for window in (short, day, week)]
+    means = list(rolling_means(squared, (short, day, week)).values())
     floor = np.maximum(CALM_FLOOR * means[-1], TINY)
     if kind == "har_range":
         ranges = parkinson(series) / season.factor[series.position % len(season.factor)]
-        means = means[1:] + [rolling_mean(ranges, window) for window in (short, day, week, month)]
+        means = means[1:] + list(rolling_means(ranges, (short, day, week, month)).values())
     return np.log(np.stack([np.maximum(mean, floor) for mean in means], axis=1))
 
 
