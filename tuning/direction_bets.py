@@ -101,6 +101,7 @@ def _figures(made: Earnings, horizon: int, trials: int, variance: float) -> dict
         "bets": made.bets,
         "reason": made.reason,
         "mean_bp": float(made.judged.mean()) if len(made.judged) else float("nan"),
+        "break_even_bp": float(made.gross.mean()) * horizon if len(made.gross) else float("nan"),
         "max_drawdown_bp": drawdown(made.judged).max(initial=0.0),
         "sharpe_year": found.ratio * sqrt(bars),
         "deflated_sharpe": deflated(found, trials, variance),

@@ -40,7 +40,7 @@ def equity(target: str, bets: Mapping[str, Any]) -> Figure:
         ),
     ]
     note = {
-        "text": f"No bets: {bets['reason']}",
+        "text": f"No bets: {bets['reason']}.<br>{break_even(bets).replace(' if ', '<br>if ')}",
         "xref": "paper",
         "yref": "paper",
         "x": 0.5,
@@ -63,9 +63,17 @@ def equity(target: str, bets: Mapping[str, Any]) -> Figure:
     )
 
 
+def break_even(bets: Mapping[str, Any]) -> str:
+    """What a round trip may cost before leaning at every bar stops paying."""
+    if not (bets["break_even_bp"] or 0) > 0:
+        return "Leaning at every bar does not pay at any cost."
+    return f"Leaning at every bar pays only if a round trip costs less than {bets['break_even_bp']:.2f} bp."
+
+
 def bet_words(bets: Mapping[str, Any]) -> str:
     """Bets, Sharpe ratio and deflated Sharpe ratio in a sentence or two."""
-    count = f"{bets['bets']:,} bets, net of spread" if bets["bets"] else f"No bets: {bets['reason']}. Before costs"
+    none = f"No bets: {bets['reason']}. {break_even(bets)} Before costs"
+    count = f"{bets['bets']:,} bets, net of spread" if bets["bets"] else none
     if bets["sharpe_year"] is None or bets["deflated_sharpe"] is None:
         return f"{count}: nothing was earned or lost, so there is no Sharpe ratio."
     return (

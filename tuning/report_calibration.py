@@ -92,22 +92,33 @@ def probabilities(name: str, v: Mapping[str, Any]) -> Figure:
     lean = {"mode": "lines", "line": {"dash": "dot", "color": PALETTE[6]}}
     flat = {"mode": "lines", "line": {"dash": "dash", "color": PALETTE[1]}}
     edges = [min(said) - 0.005, max(said) + 0.005]
-    counts = [f"{one['n']:,}" for one in bins]
+    width = max((edges[1] - edges[0]) / 60, 1e-4)
+    counts = trace(
+        "bar", "rows", said, [one["n"] for one in bins], yaxis="y2", width=width, marker={"color": PALETTE[6]}
+    )
     return Figure(
         f"reliability_{name}",
         f"{name}: when it says p, how often does it rise?",
-        "Groups of about equal size by forecast probability; the numbers count rows. On the dotted line: reliable. All at "
+        "Groups of about equal size by forecast probability, their rows counted below. On the dotted line: reliable. All at "
         f"the height of the base rate (dashed): no information. {BANDS}",
         f"Base rate {base:.1%}. " + "; ".join(f"said {one['said']:.1%}, rose {one['value']:.1%}" for one in bins) + ".",
         [
             trace("scatter", "perfect", edges, edges, **lean),
             trace("scatter", "base rate", edges, [base, base], **flat),
-            banded("stack", said, bins, PALETTE[0], mode="markers+text", text=counts, textposition="top right"),
+            banded("stack", said, bins, PALETTE[0]),
+            counts,
         ],
         layout(
-            xaxis={"title": {"text": "forecast P(up)"}, "tickformat": ".1%"},
-            yaxis={"title": {"text": "observed share of ups"}, "tickformat": ".1%", "range": [low, high]},
+            xaxis={"title": {"text": "forecast P(up)"}, "tickformat": ".1%", "anchor": "y2"},
+            yaxis={
+                "title": {"text": "observed share of ups"},
+                "tickformat": ".1%",
+                "range": [low, high],
+                "domain": [0.28, 1],
+            },
+            yaxis2={"title": {"text": "rows"}, "domain": [0, 0.2], "automargin": True, "nticks": 3},
         ),
+        400,
     )
 
 

@@ -39,7 +39,7 @@ def main() -> None:
                 else:
                     print(f"{folder} has no figure {name}")
             page.context.close()
-        page, _ = open_report(browser, given.report / "report.html", width=1100, height=1000)
+        page, _ = open_report(browser, given.report / "report.html", width=1000, height=760)
         _kept(given.out / "report.png", page.screenshot())
         browser.close()
 

@@ -9,6 +9,7 @@ from tests.tuning.test_promotion import made_up
 from tuning.contests import contests
 from tuning.direction_bets import direction_bets, drawdown, earnings
 from tuning.promotion import judge
+from tuning.report_bets import bet_words, break_even
 
 
 def direction(oof):
@@ -29,6 +30,7 @@ def test_an_edge_above_its_spread_earns_what_the_gate_says():
     assert made.net.mean() == pytest.approx(gate.figures["net_bp"] * made.bets / gate.n)
     figures = direction_bets(oof)["sign1"]
     assert figures["basis"] == "net"
+    assert figures["break_even_bp"] == pytest.approx(gate.figures["gross_bp"])
     assert figures["deflated_sharpe"] > 0.99
     assert figures["curve"]["net"][-1] == pytest.approx(made.net.sum(), rel=1e-3)
 
@@ -41,6 +43,8 @@ def test_without_bets_the_curve_is_flat_and_says_why(spread, reason):
     assert (figures["bets"], figures["basis"], figures["reason"]) == (0, "gross", reason)
     assert set(figures["curve"]["net"]) == {0.0}
     assert figures["curve"]["gross"][-1] > 0, "what leaning would have earned before costs is still drawn"
+    assert f"less than {figures['break_even_bp']:.2f} bp" in bet_words(figures)
+    assert "does not pay at any cost" in break_even(figures | {"break_even_bp": -0.1})
 
 
 def test_noise_is_deflated_by_the_number_of_trials():
