@@ -273,6 +273,22 @@ def test_a_family_that_is_not_done_in_time_is_left_out_and_the_others_are_judged
     assert outcome.report["targets"]["rv24"]["why"]
 
 
+def test_a_measuring_that_takes_too_long_leaves_the_learners_out(settings):
+    clock = Clock()
+    wall = Wall(100.0, now=clock)
+
+    def run_units(function, arguments):
+        clock.moment += wall.seconds_left()
+        raise BudgetSpent("over")
+
+    outcome = run(settings, TREES, wall, Workplace(run_units))
+    assert clock.moment == 25.0
+    assert outcome.report["budget"]["left_out"] == [
+        "all families: measuring what they cost took more than 25% of 100 s"
+    ]
+    assert outcome.report["targets"]["rv24"]["why"]
+
+
 def test_two_runs_at_once_are_refused(settings):
     settings.registry_path.mkdir(parents=True)
     with open(settings.registry_path / ".training-H1.lock", "w") as file:
