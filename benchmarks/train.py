@@ -1,8 +1,8 @@
 """Training: five-fold LSTM and GRU against the usual loop (a window of 64 bars for every forecast, each fold from zero), and the
 CPU and memory of a whole `evaluate`.
 
-Same bars, folds, inputs, net, loss and batch of examples. In every fold the usual loop trains until its out-of-sample loss, which it
-is let see for that, is as low as ours, or it has seen as many examples, or has used `--most` times our CPU: then the ratio is a lower bound.
+Same bars, folds, inputs, net, loss, optimizer and number of training examples. A fold of the usual loop that uses `--most` times our
+CPU is ended there, and the ratio is a lower bound. Both are scored on the same out-of-sample rows.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ from tuning.stacking import logit, sigmoid
 from tuning.windows import gather
 
 FAMILIES = ("lstm", "gru")
-WINDOW, BATCH, RATE = 64, 256, 3e-3
-CHECK_STEPS = 50  # of the usual loop between two looks at its out-of-sample loss
+WINDOW, BATCH = 64, 256
+BACK = np.arange(1 - WINDOW, 1)
+PROBE_STEPS = 20
 WEEKS = 135  # of the simulated panel: 16,200 bars a symbol
 
 
@@ -101,46 +102,49 @@ def losses(rv: np.ndarray, log_rv: np.ndarray, up: np.ndarray, p_up: np.ndarray)
 
 
 def usual_loop(
-    family: str, fold: FoldOfWindows, horizons: tuple[int, ...], settings: Nets, seed: int, wanted: float, most: float
+    family: str, fold: FoldOfWindows, horizons: tuple[int, ...], settings: Nets, seed: int, most: float
 ) -> tuple[np.ndarray, float, str]:
-    """-> (losses [2], CPU seconds of training, why it stopped). `wanted`: the sum of losses it may stop at."""
+    """-> (losses [2], CPU seconds of training, why it stopped). What `most` CPU seconds allow is planned for: the learning
+    rate's cycle ends with the last step."""
+    steps = settings.steps * settings.batch * settings.body // BATCH
+    _, few = trained(family, fold, horizons, settings, seed, PROBE_STEPS)
+    allowed = int(most / few * PROBE_STEPS)
+    net, spent = trained(family, fold, horizons, settings, seed, min(steps, allowed))
+    return scored(net, fold, horizons), spent, "saw as many examples" if allowed >= steps else "used the most CPU"
+
+
+def trained(
+    family: str, fold: FoldOfWindows, horizons: tuple[int, ...], settings: Nets, seed: int, steps: int
+) -> tuple[Net, float]:
+    """The usual loop itself -> (net, CPU seconds)."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     shuffle = np.random.default_rng(seed)
     net = Net(family, fold.inputs.shape[1], int(fold.owner.max()) + 1, len(horizons), settings)
-    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.2)
     long = torch.tensor([h > 1 for h in horizons])
-    back = np.arange(1 - WINDOW, 1)
-    examples = settings.steps * settings.batch * settings.body
-    spent, queue, figures = 0.0, np.empty(0, int), np.full(2, np.inf)
-    for step in range(1, examples // BATCH + 1):
-        began = time.process_time()
+    queue, began = np.empty(0, int), time.process_time()
+    for _ in range(steps):
         if len(queue) < BATCH:
-            queue = shuffle.permutation(fold.train)
+            queue = np.concatenate([queue, shuffle.permutation(fold.train)])
         rows, queue = queue[:BATCH], queue[BATCH:]
-        net.train()
-        scores = net(torch.from_numpy(gather(fold.inputs, rows[:, None] + back)), torch.from_numpy(fold.owner[rows]))
+        scores = net(torch.from_numpy(gather(fold.inputs, rows[:, None] + BACK)), torch.from_numpy(fold.owner[rows]))
         loss = _loss(scores[:, -1], torch.from_numpy(fold.labels[rows]), long)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
-        spent += time.process_time() - began
-        if step % CHECK_STEPS == 0:
-            figures = scored(net, fold, horizons, back)
-            if figures.sum() <= wanted:
-                return figures, spent, "as good as ours"
-            if spent > most:
-                return figures, spent, "used the most CPU"
-    return scored(net, fold, horizons, back), spent, "saw as many examples"
+        schedule.step()
+    return net, time.process_time() - began
 
 
-def scored(net: Net, fold: FoldOfWindows, horizons: tuple[int, ...], back: np.ndarray) -> np.ndarray:
+def scored(net: Net, fold: FoldOfWindows, horizons: tuple[int, ...]) -> np.ndarray:
     net.eval()
     parts = []
     with torch.inference_mode():
         for rows in np.array_split(fold.test, max(1, len(fold.test) // 2048)):
-            x = torch.from_numpy(gather(fold.inputs, rows[:, None] + back))
+            x = torch.from_numpy(gather(fold.inputs, rows[:, None] + BACK))
             parts.append(net(x, torch.from_numpy(fold.owner[rows]))[:, -1].numpy())
     made = np.concatenate(parts).astype(float)
     long, short = horizons.index(max(horizons)), horizons.index(min(horizons))
@@ -163,9 +167,7 @@ def net_ratio(bars: Mapping[str, pa.Table], preset: Preset, most: float) -> dict
             made = out.families[family]
             own.append(losses(fold.rv, made.log_rv[long][rows], fold.up, made.p_up[short][rows]))
             limit = most * out.cpu_seconds[family] / len(folds)
-            figures, spent, why = usual_loop(
-                family, fold, panel.horizons, preset.nets, preset.seed, float(own[-1].sum()), limit
-            )
+            figures, spent, why = usual_loop(family, fold, panel.horizons, preset.nets, preset.seed, limit)
             print(f"{family}, fold {k + 1}: {spent:.1f} CPU-s, {why}", file=sys.stderr, flush=True)
             usual.append(figures)
             stopped.append(why)
@@ -209,6 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bars", type=Path, default=None, help="folder of SYMBOL_H1 files; default: a simulated panel")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--most", type=float, default=12.0, help="times our CPU that the usual loop may use in a fold")
+    parser.add_argument("--nets-only", action="store_true", help="no evaluate")
     parser.add_argument("--weeks", type=int, default=WEEKS, help="of the simulated panel")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
@@ -216,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         folder = options.bars or Path(made)
         if options.bars is None:
             write_simulated(folder, options.weeks, options.seed)
-        figures: dict[str, Any] = evaluation(folder, options.preset)
+        figures: dict[str, Any] = {} if options.nets_only else evaluation(folder, options.preset)
         recorded = read_bar_folder(folder, timeframe="H1", received_at=datetime.now(UTC))
     preset = load_preset(options.preset)
     bars, _ = shared_panel({r.symbol: r.bars for r in recorded if r.bars.num_rows}, preset)

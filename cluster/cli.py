@@ -187,13 +187,12 @@ def predict(symbol: str, timeframe: Annotated[str | None, typer.Option()] = None
     epilog=example("lstmc bench startup --json"),
 )
 def bench(context: typer.Context, name: str, as_json: Json = False) -> None:
-    """Run one benchmark and print one JSON object. Further arguments go to it."""
+    """Run one benchmark (startup, ingest, train, features, forecast ...), print one JSON object. Further arguments go to it."""
     import importlib
-    import importlib.util
 
     from configs.settings import ROOT
 
-    known = sorted(p.stem for p in (ROOT / "benchmarks").glob("*.py") if p.stem not in ("__init__", "machine"))
+    known = sorted(p.stem for p in (ROOT / "benchmarks").glob("*.py") if "\ndef main(" in p.read_text())
     one_of(name, known, "benchmark")
     code = importlib.import_module(f"benchmarks.{name}").main(list(context.args))
     if code:

@@ -23,6 +23,8 @@ LEFT_OUT_FIRST = ("attention", "lstm", "gru", "xgboost", "lightgbm")
 FEWEST_STEPS = 0.4  # of a net's steps; with fewer its learning rate's cycle is no longer what was chosen
 MARGIN = 1.25  # of a measured cost: other work shares the machine
 FEWEST_TRIALS = 3  # a search that has time for fewer is not begun
+LAST_SECONDS = 1.0  # to end a unit and say so, before the whole run is ended
+MEASURING = 0.25  # of the wall that measuring costs may take; where that is too little, learning fits even less
 _PROBE = (2, 10)  # steps or trees
 
 
@@ -49,7 +51,7 @@ class Wall:
 
     def seconds_left(self) -> float:
         """Seconds that units of work may still use."""
-        return self.left() - self.kept
+        return self.left() - max(self.kept, LAST_SECONDS)
 
     def part(self, share: float) -> Wall:
         """A wall of its own after that share of what is left."""

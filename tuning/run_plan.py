@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from market.timeframes import Timeframe
-from tuning.budget import Costs, Plan, Wall, plan, probe
+from tuning.budget import MEASURING, BudgetSpent, Costs, Plan, Wall, plan, probe
 from tuning.cross_validate import Progress, RunUnits, in_process, test_rows
 from tuning.features import lookback, make_features
 from tuning.fold_baselines import fit_fold_baselines
@@ -54,7 +54,16 @@ def planned(
     """
     if not preset.families or not (preset.search or wall.finite):
         return Plan(preset), {}
-    costs = measure(bars, timeframe, preset, place, wall.now) if wall.finite else None
+    left = wall.left()
+    tell("what a fold costs here", 0, 1)
+    wall.kept = (1 - MEASURING) * left if wall.finite else 0.0
+    try:
+        costs = measure(bars, timeframe, preset, place, wall.now) if wall.finite else None
+    except BudgetSpent:
+        wall.kept = 0.0
+        said = f"all families: measuring what they cost took more than {MEASURING:.0%} of {left:.0f} s"
+        return Plan(replace(preset, families=(), search=None), left_out=(said,)), {}
+    wall.kept = 0.0
     first = plan(preset, costs, wall.left()) if costs else Plan(preset, search_seconds=wall.left())
     chosen, left_out = replace(preset, search=None), first.left_out[:1] if first.search_cut else ()
     tried: dict[str, Any] = {}

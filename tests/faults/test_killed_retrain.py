@@ -84,7 +84,7 @@ def test_a_killed_run_leaves_a_whole_champion_and_does_not_block_the_next(
         # A run that finds its bundle in the registry has less to do, and may end before that step.
         assert isinstance(said, str) or said[0] == 0, where
         kills += isinstance(said, str)
-        registry = Registry(settings.registry_path)
+        registry = Registry.of(settings)
         champion = registry.champion("H1")
         assert champion is not None, where
         assert champion.id in seen, where
@@ -105,7 +105,7 @@ def test_a_killed_run_leaves_a_whole_champion_and_does_not_block_the_next(
 
 def finished(run: Runs, settings: Settings, champion: str) -> None:
     """The run after the killed ones."""
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     assert run(settings.home_path)[0] == 0
     assert registry.champion_pointer("H1")["id"] == champion
     assert registry.runs("H1")[-1]["champion"] == champion
@@ -122,7 +122,7 @@ sys.exit(retrain.main(["--preset", "quick", "--local", "--budget", "1s", "--json
 
 def test_a_run_that_hangs_is_ended_at_the_wall_and_keeps_the_champion(home: Path, tmp_path: Path) -> None:
     settings = copied(home, tmp_path)
-    registry = Registry(settings.registry_path)
+    registry = Registry.of(settings)
     environment = os.environ | {"LSTMC_HOME": str(settings.home_path)}
     done = subprocess.run(
         [sys.executable, "-c", HANGING], env=environment, capture_output=True, text=True, timeout=60, check=True

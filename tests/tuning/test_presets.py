@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from market.errors import ConfigError
-from tuning.presets import LEARNERS, load_preset
+from tuning.presets import LEARNERS, Search, load_preset
 
 
 @pytest.mark.parametrize("name", ["econometric", "quick", "full", "m15"])
@@ -17,6 +17,12 @@ def test_every_preset_keeps_the_protocol(name: str):
     assert preset.lockbox_days > 0
     assert preset.families == (() if name == "econometric" else LEARNERS)
     assert preset.scheme(96).embargo >= 96
+
+
+def test_only_full_searches():
+    searching = {name: load_preset(name).search for name in ("econometric", "quick", "full", "m15")}
+    assert [name for name, search in searching.items() if search] == ["full"]
+    assert searching["full"] == Search(trials=20, share=0.5)
 
 
 def test_unknown_preset_lists_what_there_is():
@@ -32,6 +38,8 @@ def test_unknown_preset_lists_what_there_is():
         ("quick: {families: [prophet]}", "unknown family 'prophet'"),
         ("quick: {trainer: horovod}", "unknown trainer 'horovod'"),
         ("quick: [5]", "quick must hold keys and values"),
+        ("quick: {search: {trails: 3}}", "quick.search has the unknown key 'trails'"),
+        ("quick: {search: {trials: many}}", "quick.search.trials"),
         ("quick: {boosting: 4}", "quick.boosting must hold keys and values"),
         ("quick: {folds: five}", "quick.folds"),
         ("quick: {nets: {hidden: 2.5}}", "quick.nets.hidden"),

@@ -199,6 +199,7 @@ TREES = replace(
     load_preset("quick"),
     families=("lightgbm", "xgboost"),
     folds=2,
+    test_share=0.3,
     boosting=Boosting(trees=3, leaves=4),
     search=Search(3),
 )
@@ -270,6 +271,22 @@ def test_a_family_that_is_not_done_in_time_is_left_out_and_the_others_are_judged
     outcome = run(settings, replace(TREES, search=None), wall, Workplace(run_units))
     assert outcome.report["budget"]["left_out"] == ["xgboost: its folds were not done in time"]
     assert {"lightgbm", "xgboost"} & set(outcome.report["protocol"]["families"]) == {"lightgbm"}
+    assert outcome.report["targets"]["rv24"]["why"]
+
+
+def test_a_measuring_that_takes_too_long_leaves_the_learners_out(settings):
+    clock = Clock()
+    wall = Wall(100.0, now=clock)
+
+    def run_units(function, arguments):
+        clock.moment += wall.seconds_left()
+        raise BudgetSpent("over")
+
+    outcome = run(settings, TREES, wall, Workplace(run_units))
+    assert clock.moment == 25.0
+    assert outcome.report["budget"]["left_out"] == [
+        "all families: measuring what they cost took more than 25% of 100 s"
+    ]
     assert outcome.report["targets"]["rv24"]["why"]
 
 
