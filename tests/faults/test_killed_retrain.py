@@ -66,10 +66,10 @@ def test_a_killed_run_leaves_a_whole_champion_and_does_not_block_the_next(
     home: Path, tmp_path: Path, run: Runs
 ) -> None:
     whole = copied(home, tmp_path / "whole")
-    old = Registry(whole.registry_path).champion("H1")
+    old = Registry.of(whole).champion("H1")
     assert old is not None
     code, steps = run(whole.home_path)
-    new = Registry(whole.registry_path).champion("H1")
+    new = Registry.of(whole).champion("H1")
     assert code == 0
     assert new is not None
     assert new.id != old.id
