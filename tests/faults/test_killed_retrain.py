@@ -21,7 +21,6 @@ from configs.settings import Settings, load_settings, make_settings, save_settin
 from market.bar_store import BarStore
 from tests.faults.retrain_until_killed import Runs
 from tuning import retrain
-from tuning.bundle import load_bundle, verify
 from tuning.experiments import World, simulate
 from tuning.registry import Registry
 
@@ -88,9 +87,9 @@ def test_a_killed_run_leaves_a_whole_champion_and_does_not_block_the_next(
         champion = registry.champion("H1")
         assert champion is not None, where
         assert champion.id in seen, where
-        assert load_bundle(registry.path(champion.id)).version == champion, where
+        assert registry.load(champion.id).version == champion, where
         for version in registry.list("H1"):
-            assert verify(registry.path(version.id)) == version, where
+            assert registry.verified(version.id) == version, where
         assert len(leftovers(registry)) <= 2, f"{where}: the runs before were not swept: {leftovers(registry)}"
         seen[champion.id] += 1
         left += len(leftovers(registry))
