@@ -1,6 +1,6 @@
 """How often the live judge errs and how late it is, and what adaptive widths do to coverage; prints one JSON object.
 
-    python -m benchmarks.live_trust --bars ../shared/data [--seeds 400] [--json]
+    python -m benchmarks.live_trust --bars ../shared/data [--seeds 400]
 
 Simulated markets for the judge, whose truth is known; out-of-fold forecasts of the econometric stack for the widths.
 """
@@ -116,16 +116,16 @@ def _measured(q: np.ndarray, actual: np.ndarray, time: np.ndarray, symbol: np.nd
     }
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.live_trust", description=__doc__)
     parser.add_argument("--bars", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=400)
-    parser.add_argument("--json", action="store_true", help="on one line")
     given = parser.parse_args(argv)
     command = f"python -m benchmarks.live_trust --bars {given.bars} --seeds {given.seeds}"
     said = {"judge": judge(given.seeds), "widths": widths(given.bars), "command": command, "machine": machine()}
-    print(json.dumps(said, indent=None if given.json else 1))
+    print(json.dumps(said))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

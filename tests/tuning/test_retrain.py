@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +28,7 @@ from tuning.progress import Progress
 from tuning.promotion import GateResult
 from tuning.registry import Registry
 from tuning.run_plan import Workplace
+from tuning.trial import Trial
 
 HERE = Workplace()
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
@@ -185,6 +188,22 @@ def test_training_repairs_a_champion_whose_files_are_damaged_or_gone(settings, n
     outcome = run(settings)
     assert outcome.champion
     assert registry.load(outcome.champion).version == registry.champion("H1")
+
+
+def test_a_model_that_fails_its_trial_is_a_result_and_the_champion_stays(settings, monkeypatch):
+    champion = retrain.econometric_champion(settings, H1)
+    registry = Registry.of(settings)
+    monkeypatch.setattr(retrain, "needs_refit", lambda champion, data: True)
+    store, bars = BarStore(settings.bars_path), simulate(World(weeks=31, symbols=SYMBOLS), seed=21)
+    for table in bars.values():  # newer bars: another model than the champion
+        store.append(table)
+    crash = (sys.executable, "-c", "import os; os.kill(os.getpid(), 11)")
+    monkeypatch.setattr("tuning.trial.Trial", partial(Trial, command=crash))
+    outcome = run(settings)
+    assert not outcome.promoted
+    assert outcome.champion == champion.id == registry.champion("H1").id
+    assert "Not promoted: The model in" in outcome.why
+    assert "it died of SIGSEGV" in registry.runs("H1")[-1]["why"]
 
 
 def test_a_spent_budget_keeps_the_champion(settings):
