@@ -7,7 +7,7 @@ width of each central interval. One implementation for the evaluation, out of fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, log, sqrt
+from math import exp, isfinite, log, sqrt
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class WidthTracker:
 
     def learn(self, quantiles: Sequence[float], actual: float) -> None:
         """One outcome beside the model's own `quantiles` [7], as they were before any adaption; NaN teaches nothing."""
-        if not np.isfinite(actual) or not np.isfinite(quantiles).all():
+        if not isfinite(actual) or not all(map(isfinite, quantiles)):
             return
         widened = self.adapt(quantiles)
         for k, (low, high) in enumerate(PAIRS):
@@ -71,7 +71,8 @@ def adaptive_quantiles(
     actual [n]: what happened, NaN unknown; symbol int [n]: one tracker each; time, label_end datetime64 [n]: the row's
     as-of close and when its outcome is known. Rows in any order; an outcome counts where label_end <= time.
     """
-    adapted = np.array(quantiles, dtype=float)
+    own, happened = quantiles.tolist(), actual.tolist()  # plain numbers: one at a time, they are five times as fast
+    adapted = np.empty(quantiles.shape)
     for s in np.unique(symbol):
         rows = np.flatnonzero(symbol == s)
         asked = rows[np.argsort(time[rows], kind="stable")]
@@ -80,9 +81,9 @@ def adaptive_quantiles(
         for row in asked:
             while next_known < len(known) and label_end[known[next_known]] <= time[row]:
                 teacher = known[next_known]
-                tracker.learn(quantiles[teacher], float(actual[teacher]))
+                tracker.learn(own[teacher], happened[teacher])
                 next_known += 1
-            adapted[row] = tracker.adapt(quantiles[row])
+            adapted[row] = tracker.adapt(own[row])
     return adapted
 
 

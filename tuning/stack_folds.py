@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuning.adaptive_calibration import adaptive_quantiles
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
 from tuning.learners.baseline import BASELINES
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
@@ -118,7 +119,9 @@ def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, Trainin
                 out.stack_weights[target] = made
                 out.fold_weights.setdefault(target, {})[number] = made
     out.families[name] = stack
-    out.quantiles[name] = quantiles
+    out.quantiles[name] = {
+        h: adaptive_quantiles(q, out.ret[h], out.symbol, out.time, label_end, h) for h, q in quantiles.items()
+    }
 
 
 def known_before(out: OutOfFold, label_end: np.ndarray, fold: int) -> np.ndarray:
