@@ -84,7 +84,15 @@ def planned(
     if costs is None:
         return Plan(chosen), tried
     if chosen != replace(preset, search=None):
-        costs = measure(bars, timeframe, chosen, place, wall.now)
+        wall.kept = (1 - MEASURING) * wall.left()
+        try:
+            costs = measure(bars, timeframe, chosen, place, wall.now)
+        except BudgetSpent:
+            chosen, left_out = (
+                replace(preset, search=None),
+                ("the settings found: what they cost was not known in time",),
+            )
+        wall.kept = 0.0
     fitting = plan(chosen, costs, wall.left())
     return replace(fitting, left_out=(*left_out, *fitting.left_out)), tried
 
