@@ -19,7 +19,9 @@ from tuning import retrain
 from tuning.bundle import load_bundle, read_losses, read_report
 from tuning.candidate import champion_losses, losses_to_keep, read_data, recipe
 from tuning.cross_validate import cross_validate, in_process
+from tuning.distributed import run_units_on_ray
 from tuning.experiments import World, simulate
+from tuning.net_training import train_chains
 from tuning.presets import load_preset
 from tuning.progress import Progress
 from tuning.promotion import GateResult
@@ -248,6 +250,15 @@ def test_no_installation_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LSTMC_HOME", str(tmp_path / "nowhere"))
     assert retrain.main(["--local"]) == 3
     assert "lstmc up" in capsys.readouterr().err
+
+
+def test_nets_go_to_ray_train_where_the_preset_says_so_and_a_cluster_is_there(tmp_path):
+    full, quick = load_preset("full"), load_preset("quick")
+    assert retrain._run_chains(full, in_process, tmp_path) is None
+    assert retrain._run_chains(quick, run_units_on_ray, tmp_path) is None
+    chosen = retrain._run_chains(full, run_units_on_ray, tmp_path)
+    assert chosen.func is train_chains
+    assert chosen.keywords == {"storage": tmp_path}
 
 
 def test_the_recipe_is_the_settings_not_the_name():
