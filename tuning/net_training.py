@@ -21,46 +21,46 @@ MAX_FAILURES = 3  # of workers, in one run
 NOT_ON_MT5 = {"role": "!mt5"}
 
 
-def train_chains(chains: Sequence[Chain], storage: str | Path) -> list[ChainState]:
+def train_chains(chains: Sequence[Chain], storage: Path) -> list[ChainState]:
     """Run every chain to its end on the cluster, in one TorchTrainer -> their states, in order.
 
-    `storage`: a folder for this run's checkpoints alone, emptied before and after; then only the node of this process
-    trains. Or the URI of a store that all nodes reach (`s3://...`, `file:///nfs/...`); then any node but the
-    terminal's does. A GPU is used where the training nodes have one for a worker. Needs ray.init. ModelError when
-    workers died more than MAX_FAILURES times; a worker's own exception is raised here.
+    `storage`: a folder for this run's checkpoints alone, removed before and after. It is on this node's disk, so the
+    workers run on this node; each has a GPU where there is one free. Needs ray.init. ModelError when workers died
+    more than MAX_FAILURES times; a worker's own exception is raised here.
     """
     import ray
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    is_shared = "://" in str(storage)
-    selector = dict(NOT_ON_MT5) if is_shared else {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    workers, gpu = _workers(len(chains), selector.get("ray.io/node-id"))
-    if not is_shared:
-        _empty(Path(storage))
+    node = ray.get_runtime_context().get_node_id()
+    workers, gpu = _workers(len(chains), node)
+    shutil.rmtree(storage, ignore_errors=True)
     trainer = TorchTrainer(
         _train_worker,
         train_loop_config={"chains": ray.put(list(chains))},
         torch_config=TorchConfig(backend="gloo"),  # workers meet at checkpoints only; no gradient crosses
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=gpu, resources_per_worker=_per_worker(gpu), label_selector=selector
+            num_workers=workers,
+            use_gpu=gpu,
+            resources_per_worker=_per_worker(gpu),
+            label_selector={"ray.io/node-id": node, **NOT_ON_MT5},
         ),
         run_config=RunConfig(
             # A second run of one name and storage would silently go on from the first one's checkpoint.
             name=f"nets-{uuid.uuid4().hex}",
-            storage_path=str(storage),
+            storage_path=str(storage.absolute()),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
     try:
-        checkpoint = _fit(trainer).checkpoint
-        with checkpoint.as_directory() as folder:
-            return [_read(chain, Path(folder) / str(k)) for k, chain in enumerate(chains)]
+        result = _fit(trainer)
+        with result.checkpoint.as_directory() as folder:
+            states = [_read(chain, Path(folder) / str(k)) for k, chain in enumerate(chains)]
+        return states
     finally:
-        if not is_shared:
-            _empty(Path(storage))
+        shutil.rmtree(storage, ignore_errors=True)
 
 
 def _fit(trainer: Any) -> Any:
@@ -88,17 +88,13 @@ def _is_death(error: BaseException) -> bool:
     return isinstance(error, RayError)
 
 
-def _workers(chains: int, node: str | None) -> tuple[int, bool]:
+def _workers(chains: int, node: str) -> tuple[int, bool]:
     """-> (workers, each with a GPU?): as many as have a free GPU or else a free CPU, at most one per chain."""
     import ray
 
-    total = {"GPU": 0.0, "CPU": 0.0}
-    for one in ray.nodes():
-        reachable = one["Alive"] and one["Labels"].get("role") != "mt5" and node in (None, one["NodeID"])
-        for name in total:
-            total[name] += one["Resources"].get(name, 0.0) if reachable else 0.0
+    own = next(one["Resources"] for one in ray.nodes() if one["NodeID"] == node)
     free = ray.available_resources()
-    gpus, cpus = (int(min(total[name], free.get(name, 0.0))) for name in ("GPU", "CPU"))
+    gpus, cpus = (int(min(own.get(name, 0.0), free.get(name, 0.0))) for name in ("GPU", "CPU"))
     return max(1, min(chains, gpus or cpus)), gpus > 0
 
 
@@ -150,8 +146,3 @@ def _report(chains: Sequence[Chain], states: Sequence[ChainState], mine: range, 
 
 def _read(chain: Chain, folder: Path) -> ChainState:
     return state_from_files(chain, {path.name: path.read_bytes() for path in folder.iterdir()})
-
-
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)

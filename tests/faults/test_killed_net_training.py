@@ -32,14 +32,16 @@ def test_a_killed_worker_costs_the_fold_it_was_in_and_changes_no_weight(tmp_path
     chains = [make_chain("gru"), make_chain("attention")]
     undisturbed = [run_chain(chain) for chain in chains]
     logs = [tmp_path / "gru.log", tmp_path / "attention.log"]
+    storage = tmp_path / "checkpoints"
+    storage.mkdir()
+    (storage / "of_an_earlier_run").write_text("")
     with private_ray():
         ray.cloudpickle.register_pickle_by_value(tiny_chains)
         try:
-            made = train_chains(
-                [watched(chains[0], logs[0], KILLED_AT), watched(chains[1], logs[1], None)], tmp_path / "c"
-            )
+            made = train_chains([watched(chains[0], logs[0], KILLED_AT), watched(chains[1], logs[1], None)], storage)
         finally:
             ray.cloudpickle.unregister_pickle_by_value(tiny_chains)
+    assert not storage.exists(), "checkpoints are gone once their run has ended"
     begun = [log.read_text().split() for log in logs]
     assert begun[0] == ["0", "1", "2", "2", "3", "4"], "killed in fold 2, begun again there"
     assert sorted(begun[1]) in (["0", "1", "2", "2", "3", "4"], ["0", "1", "2", "3", "4"]), (

@@ -14,7 +14,7 @@ from tests.private_ray import private_ray
 from tests.tuning.tiny_chains import make_chain
 from tuning import net_training
 from tuning.cross_validate import fit_unit
-from tuning.distributed import run_units_on_ray
+from tuning.distributed import units_on_ray
 from tuning.learners.fitting import NET_FAMILIES
 from tuning.net_chain import Chain, ChainState, run_chain
 from tuning.net_training import train_chains
@@ -51,17 +51,14 @@ def assert_same(made: list[ChainState], expected: list[ChainState]) -> None:
 
 def test_as_tasks_they_are_the_same_bytes(chains: list[Chain], here: list[ChainState]) -> None:
     units = [(c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains]
-    assert_same(list(run_units_on_ray(fit_unit, units)), here)
+    assert_same(list(units_on_ray()(fit_unit, units)), here)
 
 
 def test_in_one_ray_train_run_they_are_the_same_bytes(
     chains: list[Chain], here: list[ChainState], tmp_path: Path
 ) -> None:
-    storage = tmp_path / "checkpoints"
-    storage.mkdir()
-    (storage / "of_a_run_that_was_killed").write_text("")
-    assert_same(train_chains(chains, storage), here)
-    assert list(storage.iterdir()) == [], "checkpoints are gone once their run has ended"
+    assert_same(train_chains(chains, tmp_path / "checkpoints"), here)
+    assert not (tmp_path / "checkpoints").exists(), "checkpoints are gone once their run has ended"
 
 
 class Trainer:

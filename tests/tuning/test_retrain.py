@@ -23,11 +23,13 @@ from tuning.bundle import read_losses, read_report
 from tuning.candidate import champion_losses, losses_to_keep, read_data, recipe
 from tuning.cross_validate import cross_validate
 from tuning.experiments import World, simulate
+from tuning.net_training import train_chains
 from tuning.presets import Boosting, Search, load_preset
 from tuning.progress import Progress
 from tuning.promotion import GateResult
 from tuning.registry import Registry
 from tuning.run_plan import Workplace
+from tuning.search_on_ray import study_on_ray
 from tuning.trial import Trial
 
 HERE = Workplace()
@@ -365,6 +367,16 @@ def test_no_installation_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LSTMC_HOME", str(tmp_path / "nowhere"))
     assert retrain.main(["--local"]) == 3
     assert "lstmc up" in capsys.readouterr().err
+
+
+def test_nets_go_to_ray_train_where_the_preset_says_so_and_a_cluster_is_there(tmp_path):
+    full, quick = load_preset("full"), load_preset("quick")
+    assert retrain._run_chains(full, HERE, tmp_path) is None
+    on_cluster = Workplace(study=study_on_ray)
+    assert retrain._run_chains(quick, on_cluster, tmp_path) is None
+    chosen = retrain._run_chains(full, on_cluster, tmp_path)
+    assert chosen.func is train_chains
+    assert chosen.keywords == {"storage": tmp_path}
 
 
 def test_the_recipe_is_the_settings_not_the_name():
