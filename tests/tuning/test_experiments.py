@@ -240,6 +240,9 @@ def test_the_benchmark_prints_one_object_and_keeps_the_rows(made_up, tmp_path, c
     assert len(json.loads(out.read_text())["experiments"]["planted"]["runs"]) == 2
     monkeypatch.setattr(experiments, "judge_seed", lambda world, seed, preset: made_row(seed, ("sign1",)))
     assert honesty.main(["--seeds", "3", "--workers", "1", "--out", str(out)]) == 1
+    assert honesty.main(["--seeds", "0", "--workers", "1", "--out", str(tmp_path / "none.json")]) == 1, (
+        "no seed, no claim"
+    )
 
 
 def test_processes_find_what_one_process_finds(monkeypatch):
