@@ -91,12 +91,14 @@ class UnitCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """`before`: seconds of baselines and stack, `after`: of judging and saving, both in this process. `slots`: units at a time."""
+    """`before`: seconds of baselines and stack, `after`: of judging and saving, both in this process. `slots`: units at a time;
+    `folds`: how many there are, burn-in and lockbox included."""
 
     units: Mapping[str, UnitCost]
     before: float
     after: float
     slots: int
+    folds: int
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,7 @@ def _trial(preset: Preset, costs: Costs) -> float:
 
 
 def _needed(preset: Preset, costs: Costs) -> float:
-    folds = preset.folds + (preset.lockbox_days > 0)
-    units = max(folds * _work(preset, costs) / costs.slots, _longest(preset, costs))
+    units = max(costs.folds * _work(preset, costs) / costs.slots, _longest(preset, costs))
     return costs.before + MARGIN * units + _after(preset, costs)
 
 

@@ -24,9 +24,11 @@ from tuning.out_of_fold import FamilyForecasts, OutOfFold
 from tuning.panel import Panel, make_folds, make_panel, recent
 from tuning.presets import Preset
 from tuning.scaling import YARDSTICK
-from tuning.splits import Fold
+from tuning.series import make_series
+from tuning.splits import BURN_IN, Fold
 from tuning.stack_folds import add_stack
 from tuning.stacking import sigmoid
+from tuning.targets import make_targets
 
 RunUnits = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]
 Progress = Callable[[str, int, int], None]
@@ -63,6 +65,7 @@ def cross_validate(
     if not any(len(part) for part in rows):
         raise NotEnoughBars("No symbol has bars in both a training and a test part.", hint="Backfill a longer history.")
     out = _baseline_forecasts(panel, folds, fitted, rows)
+    _add_history(bars, panel, folds, rows, out)
     parts = {f.number: training_part(panel, f.train, b.log_rv) for f, b in zip(folds, fitted, strict=True)}
     label_end = panel.label_end[np.concatenate(rows)]
     if preset.families:
@@ -70,7 +73,7 @@ def cross_validate(
         _add_learners(panel, folds, fitted, rows, preset, run_units, tell, out)
     add_stack(out, label_end, parts)
     tell("stack", total, total)
-    return out
+    return out.at(out.fold != BURN_IN)
 
 
 def _add_learners(
@@ -134,7 +137,7 @@ def _family_forecasts(
 
 
 def fold_name(fold: Fold) -> str:
-    return f"fold {fold.number + 1}" if fold.number >= 0 else "lockbox"
+    return f"fold {fold.number + 1}" if fold.number >= 0 else "burn-in" if fold.number == BURN_IN else "lockbox"
 
 
 def test_rows(panel: Panel, fold: Fold, baselines: FoldBaselines) -> np.ndarray:
@@ -197,3 +200,20 @@ def _add_quantiles(
             scaled[h].append(scale_quantiles(z[asked], log_rv[test]))
     out.quantiles["unconditional"] = {h: np.concatenate(parts) for h, parts in unconditional.items()}
     out.quantiles["har_how"] = {h: np.concatenate(parts) for h, parts in scaled.items()}
+
+
+def _add_history(
+    bars: Mapping[str, pa.Table], panel: Panel, folds: list[Fold], rows: list[np.ndarray], out: OutOfFold
+) -> None:
+    """Quantiles of every return known before a fold, however old: what one would say who forecasts nothing at all."""
+    series = [make_series(bars[symbol], panel.timeframe) for symbol in panel.symbols]
+    made: dict[int, list[np.ndarray]] = {h: [] for h in panel.horizons}
+    returns = [make_targets(one, panel.horizons).ret for one in series]
+    for fold, test in zip(folds, rows, strict=True):
+        last = panel.time[fold.train].max(initial=panel.time.min())
+        for h in panel.horizons:
+            known = [ret[h][one.close_time <= last] for one, ret in zip(series, returns, strict=True)]
+            owner = np.repeat(np.arange(len(known)), [len(one) for one in known])
+            history = quantiles_by_symbol(np.concatenate(known), owner, len(known), h, symmetric=False, prior=0.0)
+            made[h].append(history[panel.symbol[test]])
+    out.quantiles["unconditional_history"] = {h: np.concatenate(parts) for h, parts in made.items()}

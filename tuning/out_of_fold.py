@@ -8,7 +8,8 @@ holds appear. `h` is a horizon in bars. NaN means "not available", never 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,13 +32,14 @@ class OutOfFold:
     horizons: tuple[int, ...]
     symbol: np.ndarray  # int [n], index into `symbols`
     time: np.ndarray  # datetime64[us] [n], as-of close, UTC
-    fold: np.ndarray  # int [n], 0..4; the lockbox is fold -1
+    fold: np.ndarray  # int [n], 0..4; the lockbox is fold -1 (and the burn-in -2, until the stack is fitted)
     rollover: np.ndarray  # bool [n]: the next bar opens in the rollover hours, 14:00-18:59 New York (server 21-01)
     spread: np.ndarray  # float [n]: log-return cost of a round trip, NaN where the source has no spread
     rv: dict[int, np.ndarray]  # realised variance over (t, t+h], float [n]
     ret: dict[int, np.ndarray]  # log-return over (t, t+h], float [n]
     families: dict[str, FamilyForecasts]  # "har", "har_how", "ewma", "unconditional", "lightgbm", ..., and "stack"
-    # Return quantiles at market.forecasts.QUANTILE_LEVELS: name -> h -> float [n, 7]; "unconditional" and "stack" at least
+    # Return quantiles at market.forecasts.QUANTILE_LEVELS: name -> h -> float [n, 7]; "unconditional" (of the training
+    # window), "unconditional_history" (of all bars before the fold) and "stack" at least
     quantiles: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     base_rate: dict[int, np.ndarray] = field(default_factory=dict)  # share of ups in the training part, float [n]
     stack_weights: dict[str, dict[str, float]] = field(
@@ -47,3 +49,20 @@ class OutOfFold:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def at(self, rows: np.ndarray) -> OutOfFold:
+        """The same forecasts on some of the rows. rows: bool or int [m]"""
+
+        def by_horizon(values: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+            return {h: one[rows] for h, one in values.items()}
+
+        fields: dict[str, Any] = {
+            name: getattr(self, name)[rows] for name in ("symbol", "time", "fold", "rollover", "spread")
+        }
+        fields |= {name: by_horizon(getattr(self, name)) for name in ("rv", "ret", "base_rate")}
+        fields["families"] = {
+            name: FamilyForecasts(by_horizon(made.log_rv), by_horizon(made.p_up))
+            for name, made in self.families.items()
+        }
+        fields["quantiles"] = {name: by_horizon(values) for name, values in self.quantiles.items()}
+        return replace(self, **fields)

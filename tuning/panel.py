@@ -88,7 +88,8 @@ def recent(bars: Mapping[str, pa.Table], scheme: Scheme, lookback: int) -> dict[
     axis = np.unique(np.concatenate(opens))
     days = int((scheme.test_days + scheme.lockbox_days + 1) * 86400e6)
     tested = len(axis) - int(np.searchsorted(axis, axis[-1] - days))
-    keep = tested + scheme.max_train_bars + 2 * (scheme.purge + scheme.embargo) + 2 * lookback
+    burn_in = tested // scheme.folds if scheme.burn_in else 0
+    keep = tested + burn_in + scheme.max_train_bars + 2 * (scheme.purge + scheme.embargo) + 2 * lookback
     oldest = axis[max(len(axis) - keep, 0)]
     kept = {
         symbol: table.slice(int(np.searchsorted(o, oldest)))

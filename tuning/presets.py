@@ -91,6 +91,7 @@ class Preset:
             lockbox_days=self.lockbox_days,
             max_train_bars=self.max_train_bars,
             min_train_bars=self.min_train_bars,
+            burn_in=True,
         )
 
 

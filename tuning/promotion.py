@@ -22,6 +22,7 @@ from tuning.contests import ECONOMETRIC, ECONOMETRIC_STACK, FLOOR, GUARDS, STACK
 from tuning.metrics import auc, central_coverage
 from tuning.out_of_fold import OutOfFold
 from tuning.significance import LossTest, panel_test
+from tuning.splits import LOCKBOX
 
 T_LIMIT = -2.0
 # On fewer symbols "better on most of them" says nothing: one lucky market would carry the verdict.
@@ -248,7 +249,7 @@ def _better_on_most_symbols(per_symbol: Mapping[str, Mapping[str, Any]]) -> Cond
 
 
 def _lockbox(oof: OutOfFold, contest: Contest, baseline: str, complete: np.ndarray) -> Condition:
-    rows = complete & (oof.fold < 0)
+    rows = complete & (oof.fold == LOCKBOX)
     if not rows.any():
         return Condition("lockbox", False, None, None, "the lockbox holds no rows")
     loss, limit = _mean(contest.candidate[rows]), _mean(contest.baselines[baseline][rows])
@@ -341,8 +342,11 @@ def _figures(oof: OutOfFold, contest: Contest, rows: np.ndarray, means: Mapping[
         figures |= {"qlike": loss, "qlike_har_how": _figure(_mean(against[rows]))}
         figures["t_har_how"] = _figure(_test(oof, contest, against, rows).t)
     elif contest.kind == "r":
-        floor = means.get("unconditional", float("nan"))
-        figures |= {"pinball": loss, "pinball_skill": _figure(skill_of(loss, floor))}
+        window = means.get("unconditional", float("nan"))
+        history = _mean(contest.families.get("unconditional_history", np.full(len(oof), np.nan))[rows])
+        figures |= {"pinball": loss, "pinball_unconditional_history": _figure(history)}
+        figures |= {"pinball_skill": _figure(skill_of(loss, history))}  # over all that was known
+        figures |= {"pinball_skill_window": _figure(skill_of(loss, window))}  # over the training window: harder
     else:
         outside = rows & ~oof.rollover
         figures["auc_ex_rollover"] = _figure(auc(contest.actual[outside], contest.forecast[outside]))

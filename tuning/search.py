@@ -93,11 +93,11 @@ Study = Callable[[Problem, list[np.ndarray], int, Callable[[], float]], list[Tri
 
 
 def training_part_of(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset: Preset) -> dict[str, pa.Table]:
-    """The bars that the first outer fold trains on, labels included: all of them end before its first test row."""
+    """The bars that the first outer test fold trains on, labels included: all of them end before its first test row."""
     scheme = preset.scheme(max(timeframe.horizons))
     look = lookback(timeframe)
     panel = make_panel(recent(bars, scheme, look), timeframe, timeframe.horizons, look)
-    first = make_folds(panel, scheme)[0]
+    first = next(fold for fold in make_folds(panel, scheme) if fold.number == 0)
     last = panel.label_end[first.train].max()
     closes = {s: t["close_time"].cast(pa.int64()).to_numpy().astype("datetime64[us]") for s, t in bars.items()}
     cut = {s: t.slice(0, int(np.searchsorted(closes[s], last, side="right"))) for s, t in bars.items()}
@@ -106,7 +106,7 @@ def training_part_of(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset:
 
 def make_problems(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset: Preset) -> dict[str, Problem]:
     """kind -> problem, for the kinds of the preset's families. NotEnoughBars when the training part has no room for folds."""
-    scheme = replace(preset.scheme(max(timeframe.horizons)), folds=INNER_FOLDS, lockbox_days=0.0)
+    scheme = replace(preset.scheme(max(timeframe.horizons)), folds=INNER_FOLDS, lockbox_days=0.0, burn_in=False)
     look = lookback(timeframe)
     known = recent(training_part_of(bars, timeframe, preset), scheme, look)
     panel = make_panel(known, timeframe, timeframe.horizons, look)

@@ -15,11 +15,15 @@ import numpy as np
 from market.errors import InputError, NotEnoughBars
 
 LOCKBOX = -1
+BURN_IN = -2
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Row numbers, ascending. `number` is 0 .. folds-1, or LOCKBOX for the last stretch."""
+    """Row numbers, ascending. `number` is 0 .. folds-1, LOCKBOX for the last stretch, BURN_IN for the one before the first.
+
+    Forecasts of the burn-in are evidence for the stack of the first test fold; they are scored nowhere.
+    """
 
     number: int
     train: np.ndarray
@@ -44,10 +48,11 @@ class Scheme:
     lockbox_days: float = 60.0
     max_train_bars: int | None = None  # None: expanding window, else rolling
     min_train_bars: int = 500
+    burn_in: bool = False  # one more fold before the first, where history has room for it
 
 
 def purged_walk_forward(time: np.ndarray, label_end: np.ndarray, scheme: Scheme, *, warm_up: int = 0) -> list[Fold]:
-    """Folds in time order, the lockbox last (none when lockbox_days is 0).
+    """Folds in time order: the burn-in if asked for, the test folds, the lockbox (none when lockbox_days is 0).
 
     time, label_end: datetime64 [n], as-of close of each row and the time its longest label is known.
     `warm_up`: bars the caller already dropped for look-back, counted in the message only. NotEnoughBars says how many
@@ -57,6 +62,9 @@ def purged_walk_forward(time: np.ndarray, label_end: np.ndarray, scheme: Scheme,
     starts, stop = _cut(axis, scheme, warm_up)
     edges = [*starts, stop]
     folds = []
+    before = starts[0] - (stop - starts[0]) // scheme.folds
+    if scheme.burn_in and before >= scheme.min_train_bars + scheme.purge + scheme.embargo:
+        folds.append(_fold(BURN_IN, time, label_end, axis, bar, before, starts[0], scheme))
     for number in range(scheme.folds):
         folds.append(_fold(number, time, label_end, axis, bar, edges[number], edges[number + 1], scheme))
     if stop < len(axis):

@@ -13,6 +13,7 @@ import numpy as np
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
 from tuning.learners.baseline import BASELINES
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
+from tuning.splits import LOCKBOX
 from tuning.stacking import combine, fit_direction_weights, fit_volatility_weights, logit, sigmoid
 
 BASELINE = "har_how"
@@ -119,9 +120,9 @@ def add_stack(out: OutOfFold, label_end: np.ndarray, training: dict[int, Trainin
 
 
 def known_before(out: OutOfFold, label_end: np.ndarray, fold: int) -> np.ndarray:
-    """Rows of test folds whose labels end before the first test row of `fold`. bool [n]"""
+    """Rows of other folds whose labels end before the first test row of `fold`, none of the lockbox. bool [n]"""
     first = out.time[out.fold == fold].min()
-    return (out.fold >= 0) & (label_end < first)
+    return (out.fold != LOCKBOX) & (label_end < first)
 
 
 def z_quantiles(

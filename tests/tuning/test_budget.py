@@ -26,6 +26,7 @@ COSTS = Costs(
     before=10.0,
     after=4.0,
     slots=2,
+    folds=6,
 )
 PRESET = Preset("made", ALL, boosting=Boosting(trees=100), nets=Nets(steps=100))
 # 35 s a fold for all families: 10 + 1.25 * 6 * 35 / 2 + 1.25 * (35 / 2 + 4) = 168.1 s

@@ -71,10 +71,33 @@ def test_quantiles_ascend_and_cover(out):
             assert 0.7 < inside.mean() < 0.9
 
 
-def test_the_first_fold_of_the_direction_stack_is_the_base_rate(out):
+def test_without_evidence_the_direction_stack_is_the_base_rate(two_symbols):
+    out = cross_validate(two_symbols, H1, replace(SMALL, families=("lightgbm",), min_train_bars=1100))  # no burn-in
     first = out.fold == 0
     for h in out.horizons:
         np.testing.assert_array_equal(out.families["stack"].p_up[h][first], out.base_rate[h][first])
+
+
+def test_the_burn_in_is_evidence_for_the_first_fold_and_is_not_scored(two_symbols):
+    econometric = replace(SMALL, families=())
+    with_it, without = (cross_validate(two_symbols, H1, replace(econometric, min_train_bars=n)) for n in (500, 1100))
+    np.testing.assert_array_equal(with_it.time, without.time)
+    first = with_it.fold == 0
+    np.testing.assert_array_equal(with_it.families["har"].log_rv[24][first], without.families["har"].log_rv[24][first])
+    assert (with_it.quantiles["stack"][24][first] != without.quantiles["stack"][24][first]).any()
+
+
+def test_unconditional_history_is_every_return_known_before_the_fold(two_symbols, out):
+    close = two_symbols["GBPUSD"]["close"].to_numpy()
+    closed = two_symbols["GBPUSD"]["close_time"].cast(pa.int64()).to_numpy().astype("datetime64[us]")
+    ret = np.log(close[24:] / close[:-24])
+    rows = (out.fold == 2) & (out.symbol == 1)
+    first = out.time[rows].min()
+    known = ret[closed[:-24] < first - np.timedelta64(48 * 3600, "s")]  # purged and embargoed
+    said = out.quantiles["unconditional_history"][24][rows]
+    assert (said == said[0]).all()
+    np.testing.assert_allclose(said[0][3], np.quantile(known, 0.5), atol=0.02 * known.std())
+    np.testing.assert_allclose(said[0][[1, 5]], np.quantile(known, [0.1, 0.9]), atol=0.05 * known.std())
 
 
 def test_weights_are_non_negative_and_sum_to_one(out):
@@ -134,10 +157,11 @@ def test_units_go_where_they_are_sent_and_progress_counts_them(two_symbols, out)
         return [function(*argument) for argument in arguments]
 
     cross_validate(two_symbols, H1, SMALL, run_units=run_units, on_progress=lambda *told_now: told.append(told_now))
-    assert seen == ["lightgbm"] * 6 + ["gru"] * 6, "family by family: one that is done counts when time is over"
+    # The burn-in, five folds, the lockbox; family by family: one that is done counts when time is over.
+    assert seen == ["lightgbm"] * 7 + ["gru"] * 7
     done = [step for _, step, _ in told]
     assert done == sorted(done)
-    assert told[-1][1] == told[-1][2] == 6 * 3
+    assert told[-1][1] == told[-1][2] == 7 * 3
 
 
 def test_a_symbol_with_a_short_history_is_left_out_where_it_cannot_be_fitted(two_symbols):

@@ -7,6 +7,7 @@ import pytest
 
 from market.forecasts import QUANTILE_LEVELS
 from tuning.contests import ECONOMETRIC, losses_by_target
+from tuning.metrics import pinball
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
 from tuning.promotion import GateResult, judge, judge_floor
 from tuning.report_words import verdict
@@ -120,7 +121,22 @@ def test_beating_har_by_a_constant_when_unconditional_is_as_good():
     result = judge(oof).targets["r1"]
     assert result.baseline == "unconditional"
     assert not result.promoted
-    assert result.figures["pinball_skill"] == 0.0
+    assert result.figures["pinball_skill_window"] == 0.0
+
+
+def test_pinball_skill_is_over_all_history_and_over_the_training_window():
+    oof = made_up(skill=0.4)
+    oof.quantiles["unconditional_history"] = {h: 2.0 * q for h, q in oof.quantiles["unconditional"].items()}
+    figures = judge(oof).targets["r1"].figures
+    window, history = (
+        pinball(oof.ret[1], oof.quantiles[name][1])[oof.fold >= 0].mean()
+        for name in ("unconditional", "unconditional_history")
+    )
+    assert figures["pinball_skill_window"] == pytest.approx(1 - figures["pinball"] / window)
+    assert figures["pinball_skill"] == pytest.approx(1 - figures["pinball"] / history)
+    assert (
+        "unconditional_history" not in judge(oof).targets["r1"].figures["baseline_losses"]
+    )  # the gate asks the harder one
 
 
 def test_one_lucky_symbol_does_not_carry_the_panel():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from market.errors import InputError, NotEnoughBars
-from tuning.splits import LOCKBOX, Scheme, purged_walk_forward, shuffled_k_fold
+from tuning.splits import BURN_IN, LOCKBOX, Scheme, purged_walk_forward, shuffled_k_fold
 from tuning.targets import NEVER
 
 DAY = np.timedelta64(86400_000_000, "us")
@@ -42,6 +42,21 @@ def test_literal_rows_of_an_expanding_cut():
     assert first.train.tolist() == list(range(35))
     assert second.train.tolist() == list(range(45))
     assert lockbox.train.tolist() == list(range(55))
+
+
+def test_the_burn_in_is_one_more_fold_before_the_first():
+    time = days(70)
+    burn_in, first, *_ = purged_walk_forward(time, time + 2 * DAY, small(burn_in=True))
+    assert burn_in.number == BURN_IN
+    assert burn_in.test.tolist() == list(range(30, 40))
+    assert burn_in.train.tolist() == list(range(25))
+    assert (first.number, first.test.tolist()) == (0, list(range(40, 50)))
+
+
+def test_no_burn_in_without_room_to_train_it():
+    time = days(70)
+    folds = purged_walk_forward(time, time + 2 * DAY, small(burn_in=True, min_train_bars=26))
+    assert [fold.number for fold in folds] == [0, 1, LOCKBOX]
 
 
 def test_a_rolling_cut_drops_the_oldest_rows():
