@@ -71,7 +71,7 @@ def folds_of(bars: Mapping[str, pa.Table], preset: Preset) -> tuple[Panel, list[
     panel = make_panel(recent(bars, scheme, look), h1, h1.horizons, look)
     long, short = max(h1.horizons), min(h1.horizons)
     made = []
-    for fold in make_folds(panel, scheme):
+    for fold in (f for f in make_folds(panel, scheme) if f.number >= 0):
         base = fit_fold_baselines(panel, fold.train, fold.test)
         _, inputs, _, ratio, up, offset = make_lessons(panel, base, FAMILIES)["lstm"]
         rows = test_rows(panel, fold, base)
@@ -157,6 +157,7 @@ def net_ratio(bars: Mapping[str, pa.Table], preset: Preset, most: float) -> dict
     out = ours(bars, preset)
     panel, folds = folds_of(bars, preset)
     long, short = max(panel.horizons), min(panel.horizons)
+    trained_folds = len(make_folds(panel, preset.scheme(long)))  # the burn-in is paid for, too
     cpu = {name: 0.0 for name in ("ours", "usual")}
     found: dict[str, Any] = {"stopped": {}}
     for family in FAMILIES:
@@ -166,13 +167,13 @@ def net_ratio(bars: Mapping[str, pa.Table], preset: Preset, most: float) -> dict
             assert np.array_equal(out.rv[long][rows], fold.rv), "both are scored on the same rows"
             made = out.families[family]
             own.append(losses(fold.rv, made.log_rv[long][rows], fold.up, made.p_up[short][rows]))
-            limit = most * out.cpu_seconds[family] / len(folds)
+            limit = most * out.cpu_seconds[family] / trained_folds
             figures, spent, why = usual_loop(family, fold, panel.horizons, preset.nets, preset.seed, limit)
             print(f"{family}, fold {k + 1}: {spent:.1f} CPU-s, {why}", file=sys.stderr, flush=True)
             usual.append(figures)
             stopped.append(why)
             cpu["usual"] += spent
-        cpu["ours"] += out.cpu_seconds[family]
+        cpu["ours"] += out.cpu_seconds[family] * len(folds) / trained_folds
         for name, values in (("ours", own), ("usual", usual)):
             qlike_rv24, log_loss_sign1 = np.mean(values, axis=0)
             found[f"{family}_{name}"] = {

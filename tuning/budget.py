@@ -91,12 +91,14 @@ class UnitCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """`before`: seconds of baselines and stack, `after`: of judging and saving, both in this process. `slots`: units at a time."""
+    """`before`: seconds of baselines and stack, `after`: of judging and saving, both in this process. `slots`: units at a time;
+    `folds`: how many there are, burn-in and lockbox included."""
 
     units: Mapping[str, UnitCost]
     before: float
     after: float
     slots: int
+    folds: int
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,9 @@ def _trial(preset: Preset, costs: Costs) -> float:
 
 
 def _needed(preset: Preset, costs: Costs) -> float:
-    folds = preset.folds + (preset.lockbox_days > 0) + 1  # the burn-in
     trees = [costs.units[f].of(preset.boosting.trees) for f in preset.families if f in TREE_FAMILIES]
-    chains = [_chain(costs.units[f], preset.nets, folds) for f in preset.families if f in NET_FAMILIES]
-    units = max((folds * sum(trees) + sum(chains)) / costs.slots, *trees, *chains, 0.0)
+    chains = [_chain(costs.units[f], preset.nets, costs.folds) for f in preset.families if f in NET_FAMILIES]
+    units = max((costs.folds * sum(trees) + sum(chains)) / costs.slots, *trees, *chains, 0.0)
     return costs.before + MARGIN * units + _after(preset, costs)
 
 

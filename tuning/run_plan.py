@@ -114,4 +114,4 @@ def measure(
     prepared = now() - began
     units = [(settings_of(f, preset), f, preset.seed, *lessons[f], folds[-1].train, rows) for f in preset.families]
     found = dict(zip(preset.families, place.run_units(probe, units), strict=True))
-    return Costs(found, before=prepared * (len(folds) + 2), after=prepared * 3, slots=place.slots)
+    return Costs(found, before=prepared * (len(folds) + 2), after=prepared * 3, slots=place.slots, folds=len(folds))

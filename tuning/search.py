@@ -93,11 +93,11 @@ Study = Callable[[Problem, list[np.ndarray], int, Callable[[], float]], list[Tri
 
 
 def training_part_of(bars: Mapping[str, pa.Table], timeframe: Timeframe, preset: Preset) -> dict[str, pa.Table]:
-    """The bars that the first outer fold trains on, labels included: all of them end before its first test row."""
+    """The bars that the first outer test fold trains on, labels included: all of them end before its first test row."""
     scheme = preset.scheme(max(timeframe.horizons))
     look = lookback(timeframe)
     panel = make_panel(recent(bars, scheme, look), timeframe, timeframe.horizons, look)
-    first = make_folds(panel, scheme)[0]
+    first = next(fold for fold in make_folds(panel, scheme) if fold.number == 0)
     last = panel.label_end[first.train].max()
     closes = {s: t["close_time"].cast(pa.int64()).to_numpy().astype("datetime64[us]") for s, t in bars.items()}
     cut = {s: t.slice(0, int(np.searchsorted(closes[s], last, side="right"))) for s, t in bars.items()}

@@ -13,7 +13,9 @@ import numpy as np
 from tuning.adaptive_calibration import adaptive_quantiles
 from tuning.calibration import quantiles_by_symbol, scale_quantiles, standardised
 from tuning.learners.baseline import BASELINES
+from tuning.metrics import log_loss
 from tuning.out_of_fold import FamilyForecasts, OutOfFold
+from tuning.significance import panel_test
 from tuning.splits import LOCKBOX
 from tuning.stacking import combine, fit_direction_weights, fit_volatility_weights, logit, sigmoid
 
@@ -21,6 +23,7 @@ BASELINE = "har_how"
 ECONOMETRIC = ("har_range", "ewma_how", "unconditional_how")  # what joins the baseline in the stack
 # The stack, and what it would be without learners: the gate asks whether they add anything.
 STACKS = ("stack", "econometric_stack")
+EVIDENCE_T = -2.0  # HAC t of the direction stack on earlier folds; weaker evidence is none
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,19 @@ def volatility_weights(out: OutOfFold, h: int, evidence: np.ndarray, training: T
 
 
 def direction_weights(out: OutOfFold, h: int, evidence: np.ndarray) -> dict[str, float]:
-    """Weights by family; the rest is the base rate's. {"base_rate": 1.0} without evidence or learners."""
+    """Weights by family; the rest is the base rate's. {"base_rate": 1.0} without learners or without evidence beyond luck.
+
+    On most horizons there is nothing to find: weights that luck has given would only cost.
+    """
     families = direction_families(out, h)
     if not families or not evidence.any():
         return {"base_rate": 1.0}
     p_up = np.stack([out.families[f].p_up[h][evidence] for f in families], axis=1)
-    w = fit_direction_weights(out.ret[h][evidence] > 0, out.base_rate[h][evidence], p_up, h)
-    return _named(families, w, "base_rate")
+    up, base = out.ret[h][evidence] > 0, out.base_rate[h][evidence]
+    weights = _named(families, fit_direction_weights(up, base, p_up, h), "base_rate")
+    stacked = stacked_p_up({f: p_up[:, k] for k, f in enumerate(families)}, base, weights)
+    test = panel_test(log_loss(up, stacked), log_loss(up, base), out.time[evidence], h)
+    return weights if test.t <= EVIDENCE_T else {"base_rate": 1.0}
 
 
 def _named(families: tuple[str, ...], weights: np.ndarray, rest: str) -> dict[str, float]:

@@ -68,13 +68,13 @@ def _failed(folder: Path, reason: str) -> LstmcError:
 
 def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
     """Why the trial failed; empty when it did not. Only a last line that says so is a success."""
+    last_words = (done.stderr.decode(errors="replace").strip().splitlines() or ["without a word"])[-1][:200]
     if done.returncode < 0:
-        return f"it died of {signal.Signals(-done.returncode).name}"
+        return f"it died of {signal.Signals(-done.returncode).name} ({last_words})"
     try:
         return str(json.loads(done.stdout.splitlines()[-1])["reason"])
     except (IndexError, ValueError, KeyError, TypeError):
-        words = done.stderr.decode(errors="replace").strip().splitlines() or ["without a word"]
-        return f"it ended with {done.returncode} ({words[-1][:200]})"
+        return f"it ended with {done.returncode} ({last_words})"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
         reason = try_out(load_bundle(folder, BundleKeys(keys)), BarStore(bars))
     except LstmcError as error:
         reason = error.message
-    print(json.dumps({"reason": reason}))
+    print(json.dumps({"reason": reason}), flush=True)
 
 
 def try_out(bundle: Bundle, store: BarStore) -> str:
@@ -146,3 +146,4 @@ def _constant(made: Sequence[Forecasts]) -> str:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    os._exit(0)  # the verdict is out; threads of native libraries that abort while they are torn down say nothing about it

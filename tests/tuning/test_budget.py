@@ -26,6 +26,7 @@ COSTS = Costs(
     before=10.0,
     after=4.0,
     slots=2,
+    folds=7,
 )
 PRESET = Preset("made", ALL, boosting=Boosting(trees=100), nets=Nets(steps=100, steps_warm=20))
 # Two tree families on seven folds (burn-in, five, lockbox) and three chains of eight links: 85 s; the trees' final fit is in `after`.
