@@ -48,7 +48,8 @@ def _also(v: Mapping[str, Any]) -> str:
     said = []
     if v.get("cov80") is not None:
         said.append(f"coverage {v['cov80']:.1%} of 80 %, {v['cov90']:.1%} of 90 %")
-        said.append(f"pinball skill over unconditional {percent(v['pinball_skill'])}")
+        said.append(f"pinball skill over all earlier history {percent(v['pinball_skill'])}")
+        said.append(f"over the training window's history {percent(v['pinball_skill_window'])}")
     if v.get("qlike_har_how") is not None:
         said.append(f"HAR + hour-of-week {v['qlike_har_how']:.4f}, t against it {number(v.get('t_har_how'), 2)}")
     if v.get("auc") is not None:

@@ -26,7 +26,7 @@ FIGURES = (
 )
 EXTRA = {
     "rv": {"qlike", "qlike_har_how"},
-    "r": {"cov80", "cov90", "pinball_skill"},
+    "r": {"cov80", "cov90", "pinball_skill", "pinball_skill_window"},
     "sign": {"auc", "auc_ex_rollover", "net_bp"},
 }
 

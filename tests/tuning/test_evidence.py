@@ -169,7 +169,7 @@ def figures(**changes) -> dict:
     return {
         "targets": {
             "rv24": {"qlike": c["qlike"], "t_har_how": c["t"], "qlike_har_how": 0.274},
-            "r24": {"pinball_skill": c["skill"]},
+            "r24": {"pinball_skill": c["skill"], "pinball_skill_window": c["skill"] / 2},
             "sign1": {"auc": c["auc"], "auc_ex_rollover": c["ex"]},
             "sign24": {
                 "loss": 0.69 + c["long"],
