@@ -34,6 +34,7 @@ from tuning.leak_battery import leak_battery
 from tuning.leak_tests import LeakResult
 from tuning.presets import Preset, load_preset
 from tuning.promotion import GateResult, judge
+from tuning.search import search
 from tuning.worlds import IID_NOISE, NULL, PLANTED, WORLDS, World, simulate
 
 __all__ = ["IID_NOISE", "NULL", "PLANTED", "World", "judge_seed", "main", "run", "simulate"]
@@ -46,6 +47,7 @@ def judge_seed(world: World, seed: int, preset: Preset) -> Row:
     """One simulated panel through the leak battery, cross-validation and the gate -> what is kept of it."""
     started = time.process_time()
     bars = simulate(world, seed)
+    preset, _ = search(bars, Timeframe.H1, preset)
     leaks = leak_battery(bars, Timeframe.H1, preset)
     oof = cross_validate(bars, Timeframe.H1, preset)
     gate = judge(oof, leak_tests={r.name: r.passed for r in leaks})
@@ -96,6 +98,8 @@ def run(
 ) -> dict[str, Any]:
     """All seeds of all worlds `names` that `out` does not hold yet -> the whole file's content."""
     content = _resumed(out, preset, tell)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)  # now, not when the first seed is to be kept
     have = {(name, row["seed"]) for name, made in content["experiments"].items() for row in made["runs"]}
     due = [(name, seed) for seed in seeds for name in names if (name, seed) not in have]
     units = [(WORLDS[name], seed, preset) for name, seed in due]

@@ -188,10 +188,11 @@ def made_up(monkeypatch):
 
 def test_a_stopped_run_is_continued_where_it_was(made_up, tmp_path, capsys):
     asked, state = made_up
-    arguments = ["all", "--seeds", "3", "--out", str(tmp_path / "x.json")]
+    file = tmp_path / "a new folder" / "x.json"
+    arguments = ["all", "--seeds", "3", "--out", str(file)]
     state["broken"] = 3
     assert experiments.main(arguments) == 130
-    kept = json.loads((tmp_path / "x.json").read_text())["experiments"]
+    kept = json.loads(file.read_text())["experiments"]
     assert [[row["seed"] for row in kept[name]["runs"]] for name in ("null", "planted")] == [[0, 1], [0]]
     state["broken"] = -1
     assert experiments.main(arguments) == 0
