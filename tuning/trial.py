@@ -146,4 +146,6 @@ def _constant(made: Sequence[Forecasts]) -> str:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    os._exit(0)  # the verdict is out; threads of native libraries that abort while they are torn down say nothing about it
+    os._exit(
+        0
+    )  # the verdict is out; threads of native libraries that abort while they are torn down say nothing about it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuning.rolling import ewma, lagged, rolling_max, rolling_mean, rolling_min, rolling_sum
+from tuning.rolling import ewma, lagged, rolling_maxima, rolling_mean, rolling_minima, rolling_sum
 
 X = np.random.default_rng(5).normal(size=700)
 
@@ -17,8 +17,8 @@ def test_against_the_plain_definition(window: int):
     expected = {
         rolling_sum: views.sum(axis=1),
         rolling_mean: views.mean(axis=1),
-        rolling_max: views.max(axis=1),
-        rolling_min: views.min(axis=1),
+        lambda x, k: rolling_maxima(x, (k,))[k]: views.max(axis=1),
+        lambda x, k: rolling_minima(x, (k,))[k]: views.min(axis=1),
         ewma: views @ weights / weights.sum(),
     }
     for function, values in expected.items():
