@@ -78,12 +78,13 @@ def make_features(series: Series, timeframe: Timeframe, last: int | None = None)
     for start in range(n - rows, n, PIECE):
         end = min(start + PIECE, n)
         made = _columns(series.rows(max(start - lookback(timeframe), 0), end), timeframe, end - start)
-        np.stack(made, axis=-1, out=out[..., start - (n - rows) : end - (n - rows), :])
+        for k, column in enumerate(made):
+            out[..., start - (n - rows) : end - (n - rows), k] = column
     return out
 
 
 def _columns(series: Series, timeframe: Timeframe, last: int) -> list[np.ndarray]:
-    """One array [..., last] per feature, in the order of feature_names."""
+    """One array [..., last] (or [last] for all symbols) per feature, in the order of feature_names."""
     short, day, week, month = _windows(timeframe)
     windows = (short, 2 * short, day, week, month)
     r, squared, before = series.log_return, series.log_return**2, lagged(series.log_return, 1)
@@ -106,7 +107,10 @@ def _columns(series: Series, timeframe: Timeframe, last: int) -> list[np.ndarray
 
 
 def clock(position: np.ndarray, timeframe: Timeframe) -> list[np.ndarray]:
-    """Sine and cosine of the New York day and trading week, and the hour of the day (0 is 17:00). Five of [n]"""
+    """Sine and cosine of the New York day and trading week, and the hour of the day (0 is 17:00).
+
+    int [..., n] -> five of [..., n]
+    """
     return [column[position] for column in _clock_table(timeframe)]
 
 

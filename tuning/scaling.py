@@ -106,4 +106,5 @@ def net_inputs(
         states[..., 0] - level,
         *clock(bars.position, timeframe)[:4],
     ]
-    return np.nan_to_num(np.clip(np.stack(columns, axis=-1), -CLIP, CLIP)).astype(np.float32)
+    table = np.stack(np.broadcast_arrays(*columns), axis=-1)
+    return np.nan_to_num(np.clip(table, -CLIP, CLIP)).astype(np.float32)

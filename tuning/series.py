@@ -37,7 +37,9 @@ class Series:
     close: np.ndarray
     log_return: np.ndarray  # [n], log(close[t] / close[t-1]), NaN in row 0
     spread: np.ndarray  # [n], round-trip cost as a log-return; NaN where the source has none
-    position: np.ndarray  # int [n], place of the bar in the trading week, in bars
+    position: (
+        np.ndarray
+    )  # int, place of the bar in the trading week, in bars; [n] also where all symbols share their times
 
     def __len__(self) -> int:
         return self.close.shape[-1]
@@ -92,8 +94,13 @@ def _columns(bars: pa.Table, symbols: list[str], shape: tuple[int, ...], timefra
         close=close,
         log_return=log_return,
         spread=points * (point[:, None] if len(shape) == 2 else point) / close,
-        position=week_position(opened, timeframe),
+        position=week_position(_shared(opened), timeframe),
     )
+
+
+def _shared(times: np.ndarray) -> np.ndarray:
+    """One symbol's times where all have the same. [..., n] -> [n] or [..., n]"""
+    return times[0] if times.ndim > 1 and (times == times[0]).all() else times
 
 
 def make_all_series(bars: Mapping[str, pa.Table], timeframe: Timeframe) -> list[Series]:

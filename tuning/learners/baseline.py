@@ -83,9 +83,9 @@ class Season:
 
 
 def by_place(table: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Each bar's entry in a table by place in the week. [..., places], int [..., n] -> [..., n]"""
+    """Each bar's entry in a table by place in the week. [..., places], int [n] or [..., n] -> [..., n]"""
     place = position % table.shape[-1]
-    return table[place] if table.ndim == 1 else np.take_along_axis(table, place, axis=-1)
+    return table[..., place] if place.ndim == 1 else np.take_along_axis(table, place, axis=-1)
 
 
 def flat_season(timeframe: Timeframe) -> Season:
