@@ -70,7 +70,8 @@ def side_by_side(tables: Sequence[pa.Table], timeframe: Timeframe) -> Series:
     The columns are converted once for all: thirty symbols cost little more than one.
     """
     symbols = [table["symbol"][0].as_py() for table in tables]
-    return _columns(pa.concat_tables(tables), symbols, (len(tables), tables[0].num_rows), timeframe)
+    together = pa.concat_tables(tables, promote_options="permissive")  # a store and a feed may differ in nullability
+    return _columns(together, symbols, (len(tables), tables[0].num_rows), timeframe)
 
 
 def _columns(bars: pa.Table, symbols: list[str], shape: tuple[int, ...], timeframe: Timeframe) -> Series:
