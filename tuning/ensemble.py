@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from market.errors import BundleRefused, NotEnoughBars
+from market.errors import BundleRefused
 from market.forecasts import QUANTILE_LEVELS, BaselineForecast, HorizonForecast
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
-from tuning.cross_validate import RunUnits, in_process
-from tuning.features import FeatureSpec, lookback, make_spec
-from tuning.fold_baselines import FoldBaselines, fit_fold_baselines, training_part
+from tuning.features import FeatureSpec, make_spec
 from tuning.learners.baseline import VarianceModel
 from tuning.learners.baseline import side_by_side as models_side_by_side
-from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Learner, fit_to_files, load_learner, settings_of
-from tuning.lessons import make_lessons
-from tuning.out_of_fold import OutOfFold
-from tuning.panel import Panel, final_rows, make_panel, recent
-from tuning.presets import Preset
+from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Learner, load_learner
 from tuning.scaling import COMPARED, YARDSTICK, BaselineView, baseline_view, net_inputs, tree_inputs
 from tuning.series import Series, side_by_side
-from tuning.stack_folds import BASELINE, ECONOMETRIC, stacked_log_rv, stacked_p_up, z_quantiles
+from tuning.stack_folds import BASELINE, stacked_log_rv, stacked_p_up
 from tuning.stacking import logit, sigmoid
 
 FORMAT = 2
@@ -136,8 +130,8 @@ class Ensemble:
         if found is None:
             if len(self._kept) >= SETS_KEPT:
                 self._kept.clear()
-            families = self.baselines[symbols[0]]
-            found = {f: models_side_by_side([self.baselines[symbol][f] for symbol in symbols]) for f in families}
+            own = [self.baselines[symbol] for symbol in symbols]
+            found = {f: models_side_by_side([models[f] for models in own]) for f in self._families()}
             self._kept[symbols] = found
         return found
 
@@ -221,11 +215,10 @@ class Ensemble:
 
     def _target_times(self, h: int, as_of: np.ndarray) -> list[datetime]:
         """When the horizon ends, for each close. datetime64 [symbols] -> aware datetimes"""
-        ends = {
-            moment: add_open_time(moment.replace(tzinfo=UTC), h * self.timeframe.delta)
-            for moment in set(as_of.astype("datetime64[us]").tolist())
-        }
-        return [ends[moment] for moment in as_of.astype("datetime64[us]").tolist()]
+        moments = as_of.astype("datetime64[us]").tolist()
+        ahead = h * self.timeframe.delta
+        ends = {moment: add_open_time(moment.replace(tzinfo=UTC), ahead) for moment in set(moments)}
+        return [ends[moment] for moment in moments]
 
     def save(self, folder: Path) -> None:
         """Write `ensemble.json` and one folder of files per learner."""
@@ -318,93 +311,3 @@ def _shifted(base_rate: np.ndarray, excess: np.ndarray | np.floating) -> np.ndar
 
 def _by_horizon(fields: dict[str, Any]) -> dict[int, Any]:
     return {int(h): values for h, values in fields.items()}
-
-
-def fit_ensemble(
-    bars: Mapping[str, pa.Table],
-    timeframe: Timeframe,
-    preset: Preset,
-    out_of_fold: OutOfFold,
-    passed: Mapping[str, bool],
-    *,
-    floor: Mapping[str, bool] | None = None,
-    run_units: RunUnits = in_process,
-) -> Ensemble:
-    """Fit what serves on all bars: per target the stack where `passed[target]`, else the baseline.
-
-    `floor`: targets on which the stack of econometric families alone stands in for the baseline.
-    Weights are those of the last fold; learners that carry none in a passed target are not fitted. Nets whose chain
-    has already run to its end (`out_of_fold.nets`) are taken from there. NotEnoughBars when no symbol has enough
-    labelled bars.
-    """
-    look = lookback(timeframe)
-    panel = make_panel(recent(bars, preset.scheme(max(timeframe.horizons)), look), timeframe, timeframe.horizons, look)
-    train = final_rows(panel, preset.max_train_bars)
-    fitted = fit_fold_baselines(panel, train, train[:0])
-    if not fitted.models:
-        raise NotEnoughBars("No symbol has enough bars for the final fit.", hint="Backfill a longer history.")
-    if len(fitted.models) < len(panel.series):  # learners number the symbols, so leave the short ones out altogether
-        enough = {panel.symbols[s]: bars[panel.symbols[s]] for s in fitted.models}
-        return fit_ensemble(enough, timeframe, preset, out_of_fold, passed, floor=floor, run_units=run_units)
-    weights = _final_weights(out_of_fold, passed, floor or {})
-    used = sorted({f for w in weights.values() for f in w} & set(preset.families))
-    files = {f: out_of_fold.nets[f] for f in used if f in out_of_fold.nets and out_of_fold.symbols == panel.symbols}
-    unfitted = [f for f in used if f not in files]
-    units = make_lessons(panel, fitted, unfitted)
-    arguments = [(f, settings_of(f, preset), preset.seed, *units[f], train) for f in unfitted]
-    if unfitted:
-        files |= zip(unfitted, run_units(fit_to_files, arguments), strict=True)
-    named = {s: panel.symbols[s] for s in fitted.models}
-    return Ensemble(
-        timeframe=timeframe,
-        symbols=tuple(named.values()),
-        spec=make_spec(timeframe, preset.nets.context + 1 if set(used) & set(NET_FAMILIES) else 1),
-        baselines={named[s]: models for s, models in fitted.models.items()},
-        weights=weights,
-        z_quantiles=_final_quantiles(panel, fitted, train, out_of_fold, weights),
-        baseline_quantiles=_final_quantiles(
-            panel, fitted, train, out_of_fold, {f"r{h}": {BASELINE: 1.0} for h in panel.horizons}
-        ),
-        base_rate={h: {name: float(fitted.base_rate[h][s]) for s, name in named.items()} for h in panel.horizons},
-        usual_volatility=_usual_volatility(panel, fitted, weights),
-        learners={f: load_learner(f, files[f]) for f in used},
-    )
-
-
-def _final_weights(out: OutOfFold, passed: Mapping[str, bool], floor: Mapping[str, bool]) -> dict[str, Weights]:
-    weights: dict[str, Weights] = {}
-    for h in out.horizons:
-        stack, odds = out.stack_weights[f"rv{h}"], out.stack_weights[f"sign{h}"]
-        fallback = out.stack_weights.get(f"econometric_stack/rv{h}", stack)
-        for target in (f"rv{h}", f"r{h}"):
-            chosen = stack if passed.get(target) else fallback if floor.get(target) else {BASELINE: 1.0}
-            weights[target] = dict(chosen)
-        weights[f"sign{h}"] = dict(odds) if passed.get(f"sign{h}") else {"base_rate": 1.0}
-    return weights
-
-
-def _final_quantiles(
-    panel: Panel, fitted: FoldBaselines, train: np.ndarray, out: OutOfFold, weights: dict[str, Weights]
-) -> dict[int, dict[str, list[float]]]:
-    """z-quantiles of the forecast that scales the quantiles, from the training part and every out-of-fold row."""
-    number = [out.symbols.index(symbol) for symbol in panel.symbols]  # symbols too short to be fitted are in `out` only
-    part = training_part(panel, train, fitted.log_rv)
-    part = replace(part, symbol=np.array(number)[part.symbol])
-    known = np.ones(len(out), bool)
-    found: dict[int, dict[str, list[float]]] = {}
-    for h in panel.horizons:
-        used = weights[f"r{h}"]
-        scaled = stacked_log_rv({f: out.families[f].log_rv[h] for f in {*used, BASELINE}}, used)
-        z = z_quantiles(out, scaled, h, known, part, used)
-        found[h] = {panel.symbols[s]: z[number[s]].tolist() for s in fitted.models}
-    return found
-
-
-def _usual_volatility(panel: Panel, fitted: FoldBaselines, weights: dict[str, Weights]) -> dict[int, dict[str, float]]:
-    """Median over training of the baselines' part of the volatility forecast, per symbol."""
-    usual: dict[int, dict[str, float]] = {}
-    for h in panel.horizons:
-        used = {f: w for f, w in weights[f"rv{h}"].items() if f in (BASELINE, *ECONOMETRIC)}
-        sigma = np.exp(0.5 * stacked_log_rv({f: fitted.log_rv[f][h] for f in {*used, BASELINE}}, used))
-        usual[h] = {panel.symbols[s]: float(np.nanmedian(sigma[panel.slice(s)])) for s in fitted.models}
-    return usual

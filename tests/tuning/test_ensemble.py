@@ -13,7 +13,8 @@ from market.errors import BundleRefused
 from market.forecasts import QUANTILE_LEVELS, HorizonForecast
 from market.timeframes import Timeframe
 from tuning.cross_validate import cross_validate
-from tuning.ensemble import Ensemble, fit_ensemble
+from tuning.ensemble import Ensemble
+from tuning.final_fit import fit_ensemble
 from tuning.leak_battery import tail_forecast
 from tuning.presets import Boosting, Nets, Preset
 
