@@ -16,7 +16,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from benchmarks.machine import machine
 from market.timeframes import Timeframe
 from tuning.experiments import World, simulate
-from tuning.features import _clock, _windows, feature_names, make_features
+from tuning.features import _windows, clock, feature_names, make_features
 from tuning.learners.baseline import TINY, parkinson
 from tuning.series import Series, make_series
 
@@ -44,7 +44,7 @@ def with_pandas(series: Series, timeframe: Timeframe) -> np.ndarray:
     for k in (day, week):
         low, high = frame["low"].rolling(k).min(), frame["high"].rolling(k).max()
         columns.append((frame["close"] - low) / (high - low).clip(lower=frame["close"] * 1e-9))
-    columns += [*map(pd.Series, _clock(series.position, timeframe)), frame["spread"] / sigma]
+    columns += [*map(pd.Series, clock(series.position, timeframe)), frame["spread"] / sigma]
     return pd.concat(columns, axis=1).to_numpy()
 
 

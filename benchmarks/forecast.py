@@ -29,8 +29,9 @@ from market.bar_store import BarStore
 from market.symbols import CATALOGUE
 from market.timeframes import Timeframe
 from tuning.cross_validate import cross_validate
-from tuning.ensemble import Ensemble, fit_ensemble
+from tuning.ensemble import Ensemble
 from tuning.experiments import World, simulate
+from tuning.final_fit import fit_ensemble
 from tuning.out_of_fold import OutOfFold
 from tuning.presets import load_preset
 from tuning.stack_folds import BASELINE, ECONOMETRIC

@@ -23,8 +23,8 @@ from market.timeframes import Timeframe
 from tuning.bundle import read_losses, read_report, save_bundle
 from tuning.contests import losses_by_target
 from tuning.cross_validate import RunUnits
-from tuning.ensemble import fit_ensemble
 from tuning.evaluate import finite, judged_report
+from tuning.final_fit import fit_ensemble
 from tuning.leak_battery import tail_forecast
 from tuning.model_version import ModelVersion
 from tuning.out_of_fold import OutOfFold

@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from market.errors import BundleRefused, NotEnoughBars
+from market.errors import BundleRefused
 from market.forecasts import QUANTILE_LEVELS, BaselineForecast, HorizonForecast
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
-from tuning.cross_validate import RunUnits, in_process
-from tuning.features import FeatureSpec, lookback, make_spec
-from tuning.fold_baselines import FoldBaselines, fit_fold_baselines, training_part
+from tuning.features import FeatureSpec, make_spec
 from tuning.learners.baseline import VarianceModel
-from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Learner, fit_to_files, load_learner, settings_of
-from tuning.lessons import make_lessons
-from tuning.out_of_fold import OutOfFold
-from tuning.panel import Panel, final_rows, make_panel, recent
-from tuning.presets import Preset
+from tuning.learners.baseline import side_by_side as models_side_by_side
+from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Learner, load_learner
 from tuning.scaling import COMPARED, YARDSTICK, BaselineView, baseline_view, net_inputs, tree_inputs
-from tuning.series import Series, make_series
-from tuning.stack_folds import BASELINE, ECONOMETRIC, stacked_log_rv, stacked_p_up, z_quantiles
+from tuning.series import Series, side_by_side
+from tuning.stack_folds import BASELINE, stacked_log_rv, stacked_p_up
 from tuning.stacking import logit, sigmoid
 
 FORMAT = 2
 Weights = dict[str, float]
+LEVELS = tuple(str(level) for level in QUANTILE_LEVELS)
+SETS_KEPT = 16  # sets of symbols whose baselines stay side by side in memory
 
 
 @dataclass
@@ -56,6 +53,7 @@ class Ensemble:
     base_rate: dict[int, dict[str, float]]
     usual_volatility: dict[int, dict[str, float]]
     learners: dict[str, Learner] = field(default_factory=dict)
+    _kept: dict[tuple[str, ...], dict[str, VarianceModel]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def horizons(self) -> tuple[int, ...]:
@@ -83,19 +81,22 @@ class Ensemble:
 
     def _forecast(self, bars: Mapping[str, pa.Table], tail: int) -> dict[str, tuple[HorizonForecast, ...]]:
         out: dict[str, tuple[HorizonForecast, ...]] = {}
-        series: list[Series] = []
+        alike: dict[int, dict[str, pa.Table]] = {}  # by length, so that they can stand side by side
         for symbol in sorted(bars):
             table, problem = bars[symbol], self._problem(symbol, bars[symbol].num_rows)
             if problem:
                 out[symbol] = self._empty(table, problem)
             else:
-                series.append(make_series(table.slice(max(table.num_rows - tail, 0)), self.timeframe))
-        said = [self._baselines_say(one) for one in series]
-        volatility = [{f: {h: v[-1:] for h, v in by_h.items()} for f, by_h in one.log_rv.items()} for one in said]
-        views = self._learned(series, said)
-        for k, one in enumerate(series):
-            learned = {family: (log_ratio[k], excess[k]) for family, (log_ratio, excess) in views.items()}
-            out[one.symbol] = tuple(self._horizon(one, h, volatility[k], learned) for h in self.horizons)
+                table = table.slice(max(table.num_rows - tail, 0))
+                alike.setdefault(table.num_rows, {})[symbol] = table
+        for tables in alike.values():
+            symbols = tuple(tables)
+            series = side_by_side(list(tables.values()), self.timeframe)
+            models = self._models(symbols)
+            view = self._baselines_say(series, models)
+            learned = self._learned(symbols, series, models, view)
+            made = [self._horizon(h, symbols, series, view.tail(1), learned) for h in self.horizons]
+            out |= zip(symbols, zip(*made, strict=True), strict=True)
         return out
 
     def _problem(self, symbol: str, rows: int) -> str:
@@ -123,61 +124,101 @@ class Ensemble:
             weighted |= {YARDSTICK, *COMPARED}
         return tuple(sorted((weighted - set(self.learners)) | {BASELINE}))
 
-    def _baselines_say(self, series: Series) -> BaselineView:
-        models, families = self.baselines[series.symbol], self._families()
-        if self.learners:
-            return baseline_view(series, self.timeframe, models, families)
-        return BaselineView(np.empty((len(series), 0)), {family: models[family].log_rv(series) for family in families})
+    def _models(self, symbols: tuple[str, ...]) -> dict[str, VarianceModel]:
+        """family -> the symbols' baselines side by side; those of the last few sets of symbols are kept."""
+        found = self._kept.get(symbols)
+        if found is None:
+            if len(self._kept) >= SETS_KEPT:
+                self._kept.clear()
+            own = [self.baselines[symbol] for symbol in symbols]
+            found = {f: models_side_by_side([models[f] for models in own]) for f in self._families()}
+            self._kept[symbols] = found
+        return found
 
-    def _learned(self, series: list[Series], said: list[BaselineView]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def _baselines_say(self, series: Series, models: dict[str, VarianceModel]) -> BaselineView:
+        """Of the rows past the look-back, which the nets read, and the one before; without learners of the last row."""
+        families = self._families()
+        if self.learners:
+            rows = len(series) - self.spec.lookback + 1
+            return baseline_view(series, self.timeframe, models, families, rows)
+        said = {family: models[family].log_rv(series, last=1) for family in families}
+        return BaselineView(np.empty((*series.close.shape[:-1], 1, 0)), said)
+
+    def _learned(
+        self, symbols: tuple[str, ...], series: Series, models: dict[str, VarianceModel], view: BaselineView
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """family -> (log ratio, logit excess), each [symbols, H]."""
         views = {}
-        lengths = [len(one) for one in series]
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        if not series:
-            return {}
-        owner = np.array([self.symbols.index(one.symbol) for one in series])
-        for families, make in ((TREE_FAMILIES, tree_inputs), (NET_FAMILIES, net_inputs)):
+        owner = np.array([self.symbols.index(symbol) for symbol in symbols])
+        for families, make, said in ((TREE_FAMILIES, tree_inputs, view.tail(1)), (NET_FAMILIES, net_inputs, view)):
             used = [family for family in families if family in self.learners]
             if used:
-                made = zip(series, said, strict=True)
-                inputs = np.concatenate(
-                    [make(one, self.timeframe, self.baselines[one.symbol], view=view) for one, view in made]
-                )
+                inputs = make(series, self.timeframe, models, view=said)
+                starts = np.arange(len(symbols) + 1) * inputs.shape[1]
+                flat = inputs.reshape(-1, inputs.shape[2])
                 for family in used:
-                    views[family] = self.learners[family].predict(inputs, starts, owner, starts[1:] - 1)
+                    views[family] = self.learners[family].predict(flat, starts, owner, starts[1:] - 1)
         return views
 
     def _horizon(
         self,
-        series: Series,
         h: int,
-        volatility: dict[str, dict[int, np.ndarray]],
+        symbols: tuple[str, ...],
+        series: Series,
+        last: BaselineView,
         learned: dict[str, tuple[np.ndarray, np.ndarray]],
-    ) -> HorizonForecast:
-        column, symbol = self.horizons.index(h), series.symbol
-        log_rv = {family: by_h[h] for family, by_h in volatility.items()}
+    ) -> list[HorizonForecast]:
+        """One horizon of every symbol. `last`: the baselines' view of the last row."""
+        column = self.horizons.index(h)
+        log_rv = {family: by_h[h] for family, by_h in last.log_rv.items()}  # [symbols, 1]
         for family, (log_ratio, _) in learned.items():
-            log_rv[family] = log_rv[YARDSTICK] + log_ratio[column]
-        sigma = float(np.exp(0.5 * stacked_log_rv(log_rv, self.weights[f"rv{h}"])[0]))
-        scale = float(np.exp(0.5 * stacked_log_rv(log_rv, self.weights[f"r{h}"])[0]))
-        base = np.array([self.base_rate[h][symbol]])
-        odds = {f: _shifted(base, excess[column]) for f, (_, excess) in learned.items()}
-        p_up = float(stacked_p_up(odds, base, self.weights[f"sign{h}"])[0])
-        quantiles = _scaled(scale, self.z_quantiles[h][symbol])
-        limit = float(np.exp(0.5 * log_rv[BASELINE][0]))
-        close = float(series.close[-1])
-        as_of = series.close_time[-1].astype("datetime64[us]").item().replace(tzinfo=UTC)
-        return HorizonForecast(
-            bars=h,
-            target_time=add_open_time(as_of, h * self.timeframe.delta),
-            volatility=sigma,
-            volatility_ratio=sigma / self.usual_volatility[h][symbol],
-            quantiles=quantiles,
-            price_quantiles={level: close * float(np.exp(q)) for level, q in quantiles.items()},
-            p_up=p_up,
-            baseline=BaselineForecast(BASELINE, limit, _scaled(limit, self.baseline_quantiles[h][symbol])),
+            log_rv[family] = log_rv[YARDSTICK] + log_ratio[:, column, None]
+        base = np.array([[self.base_rate[h][symbol]] for symbol in symbols])
+        odds = {f: _shifted(base, excess[:, column, None]) for f, (_, excess) in learned.items()}
+        p_up = stacked_p_up(odds, base, self.weights[f"sign{h}"])
+        sigma, scale, limit = (
+            np.exp(0.5 * part)
+            for part in (
+                stacked_log_rv(log_rv, self.weights[f"rv{h}"]),
+                stacked_log_rv(log_rv, self.weights[f"r{h}"]),
+                log_rv[BASELINE],
+            )
         )
+        usual = np.array([[self.usual_volatility[h][symbol]] for symbol in symbols])
+        quantiles = scale * np.array([self.z_quantiles[h][symbol] for symbol in symbols])
+        baseline_quantiles = limit * np.array([self.baseline_quantiles[h][symbol] for symbol in symbols])
+        prices = series.close[:, -1:] * np.exp(quantiles)
+        ends = self._target_times(h, series.close_time[:, -1])
+        return [
+            HorizonForecast(
+                bars=h,
+                target_time=end,
+                volatility=one_sigma,
+                volatility_ratio=ratio,
+                quantiles=_by_level(own),
+                price_quantiles=_by_level(price),
+                p_up=p,
+                baseline=BaselineForecast(BASELINE, one_limit, _by_level(low)),
+            )
+            for end, one_sigma, ratio, own, price, p, one_limit, low in zip(
+                ends,
+                sigma[:, 0].tolist(),
+                (sigma / usual)[:, 0].tolist(),
+                quantiles.tolist(),
+                prices.tolist(),
+                p_up[:, 0].tolist(),
+                limit[:, 0].tolist(),
+                baseline_quantiles.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _target_times(self, h: int, as_of: np.ndarray) -> list[datetime]:
+        """When the horizon ends, for each close. datetime64 [symbols] -> aware datetimes"""
+        moments = as_of.astype("datetime64[us]").tolist()
+        ahead = h * self.timeframe.delta
+        ends = {moment: add_open_time(moment.replace(tzinfo=UTC), ahead) for moment in set(moments)}
+        return [ends[moment] for moment in moments]
 
     def save(self, folder: Path) -> None:
         """Write `ensemble.json` and one folder of files per learner."""
@@ -259,8 +300,8 @@ def _from_dict(fields: dict[str, Any], folder: Path) -> Ensemble:
     )
 
 
-def _scaled(sigma: float, z: list[float]) -> dict[str, float]:
-    return {str(level): sigma * value for level, value in zip(QUANTILE_LEVELS, z, strict=True)}
+def _by_level(values: list[float]) -> dict[str, float]:
+    return dict(zip(LEVELS, values, strict=True))
 
 
 def _shifted(base_rate: np.ndarray, excess: np.ndarray | np.floating) -> np.ndarray:
@@ -270,93 +311,3 @@ def _shifted(base_rate: np.ndarray, excess: np.ndarray | np.floating) -> np.ndar
 
 def _by_horizon(fields: dict[str, Any]) -> dict[int, Any]:
     return {int(h): values for h, values in fields.items()}
-
-
-def fit_ensemble(
-    bars: Mapping[str, pa.Table],
-    timeframe: Timeframe,
-    preset: Preset,
-    out_of_fold: OutOfFold,
-    passed: Mapping[str, bool],
-    *,
-    floor: Mapping[str, bool] | None = None,
-    run_units: RunUnits = in_process,
-) -> Ensemble:
-    """Fit what serves on all bars: per target the stack where `passed[target]`, else the baseline.
-
-    `floor`: targets on which the stack of econometric families alone stands in for the baseline.
-    Weights are those of the last fold; learners that carry none in a passed target are not fitted. Nets whose chain
-    has already run to its end (`out_of_fold.nets`) are taken from there. NotEnoughBars when no symbol has enough
-    labelled bars.
-    """
-    look = lookback(timeframe)
-    panel = make_panel(recent(bars, preset.scheme(max(timeframe.horizons)), look), timeframe, timeframe.horizons, look)
-    train = final_rows(panel, preset.max_train_bars)
-    fitted = fit_fold_baselines(panel, train, train[:0])
-    if not fitted.models:
-        raise NotEnoughBars("No symbol has enough bars for the final fit.", hint="Backfill a longer history.")
-    if len(fitted.models) < len(panel.series):  # learners number the symbols, so leave the short ones out altogether
-        enough = {panel.symbols[s]: bars[panel.symbols[s]] for s in fitted.models}
-        return fit_ensemble(enough, timeframe, preset, out_of_fold, passed, floor=floor, run_units=run_units)
-    weights = _final_weights(out_of_fold, passed, floor or {})
-    used = sorted({f for w in weights.values() for f in w} & set(preset.families))
-    files = {f: out_of_fold.nets[f] for f in used if f in out_of_fold.nets and out_of_fold.symbols == panel.symbols}
-    unfitted = [f for f in used if f not in files]
-    units = make_lessons(panel, fitted, unfitted)
-    arguments = [(f, settings_of(f, preset), preset.seed, *units[f], train) for f in unfitted]
-    if unfitted:
-        files |= zip(unfitted, run_units(fit_to_files, arguments), strict=True)
-    named = {s: panel.symbols[s] for s in fitted.models}
-    return Ensemble(
-        timeframe=timeframe,
-        symbols=tuple(named.values()),
-        spec=make_spec(timeframe, preset.nets.context + 1 if set(used) & set(NET_FAMILIES) else 1),
-        baselines={named[s]: models for s, models in fitted.models.items()},
-        weights=weights,
-        z_quantiles=_final_quantiles(panel, fitted, train, out_of_fold, weights),
-        baseline_quantiles=_final_quantiles(
-            panel, fitted, train, out_of_fold, {f"r{h}": {BASELINE: 1.0} for h in panel.horizons}
-        ),
-        base_rate={h: {name: float(fitted.base_rate[h][s]) for s, name in named.items()} for h in panel.horizons},
-        usual_volatility=_usual_volatility(panel, fitted, weights),
-        learners={f: load_learner(f, files[f]) for f in used},
-    )
-
-
-def _final_weights(out: OutOfFold, passed: Mapping[str, bool], floor: Mapping[str, bool]) -> dict[str, Weights]:
-    weights: dict[str, Weights] = {}
-    for h in out.horizons:
-        stack, odds = out.stack_weights[f"rv{h}"], out.stack_weights[f"sign{h}"]
-        fallback = out.stack_weights.get(f"econometric_stack/rv{h}", stack)
-        for target in (f"rv{h}", f"r{h}"):
-            chosen = stack if passed.get(target) else fallback if floor.get(target) else {BASELINE: 1.0}
-            weights[target] = dict(chosen)
-        weights[f"sign{h}"] = dict(odds) if passed.get(f"sign{h}") else {"base_rate": 1.0}
-    return weights
-
-
-def _final_quantiles(
-    panel: Panel, fitted: FoldBaselines, train: np.ndarray, out: OutOfFold, weights: dict[str, Weights]
-) -> dict[int, dict[str, list[float]]]:
-    """z-quantiles of the forecast that scales the quantiles, from the training part and every out-of-fold row."""
-    number = [out.symbols.index(symbol) for symbol in panel.symbols]  # symbols too short to be fitted are in `out` only
-    part = training_part(panel, train, fitted.log_rv)
-    part = replace(part, symbol=np.array(number)[part.symbol])
-    known = np.ones(len(out), bool)
-    found: dict[int, dict[str, list[float]]] = {}
-    for h in panel.horizons:
-        used = weights[f"r{h}"]
-        scaled = stacked_log_rv({f: out.families[f].log_rv[h] for f in {*used, BASELINE}}, used)
-        z = z_quantiles(out, scaled, h, known, part, used)
-        found[h] = {panel.symbols[s]: z[number[s]].tolist() for s in fitted.models}
-    return found
-
-
-def _usual_volatility(panel: Panel, fitted: FoldBaselines, weights: dict[str, Weights]) -> dict[int, dict[str, float]]:
-    """Median over training of the baselines' part of the volatility forecast, per symbol."""
-    usual: dict[int, dict[str, float]] = {}
-    for h in panel.horizons:
-        used = {f: w for f, w in weights[f"rv{h}"].items() if f in (BASELINE, *ECONOMETRIC)}
-        sigma = np.exp(0.5 * stacked_log_rv({f: fitted.log_rv[f][h] for f in {*used, BASELINE}}, used))
-        usual[h] = {panel.symbols[s]: float(np.nanmedian(sigma[panel.slice(s)])) for s in fitted.models}
-    return usual

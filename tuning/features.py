@@ -16,7 +16,7 @@ import numpy as np
 from market.timeframes import Timeframe
 from tuning.learners.baseline import TINY, components, parkinson
 from tuning.learners.baseline import lookback as baseline_lookback
-from tuning.rolling import lagged, rolling_max, rolling_means, rolling_min, rolling_sums
+from tuning.rolling import lagged, rolling_maxima, rolling_means, rolling_minima, rolling_sums
 from tuning.series import Series, positions_per_week
 
 PIECE = 16_384  # rows
@@ -66,52 +66,51 @@ def _windows(timeframe: Timeframe) -> tuple[int, int, int, int]:
     return max(short, 3), max(day, 8), max(week, 12), month
 
 
-def make_features(series: Series, timeframe: Timeframe) -> np.ndarray:
-    """[n, len(feature_names)] float64; NaN in the first `lookback` rows and, in "spread", where there is none.
+def make_features(series: Series, timeframe: Timeframe, last: int | None = None) -> np.ndarray:
+    """[..., last or n, len(feature_names)] float64; NaN in the first `lookback` rows and, in "spread", where there is none.
 
-    Long histories are worked through in pieces that fit the processor's cache, each with its look-back: the same bits.
+    `last`: that many rows at the end only. Long histories are worked through in pieces that fit the processor's cache,
+    each with its look-back. All give the same bits.
     """
-    out = np.empty((len(series), len(feature_names(timeframe))))
-    for start in range(0, len(series), PIECE):
-        first = max(start - lookback(timeframe), 0)
-        made = _columns(series.rows(first, start + PIECE), timeframe)
-        np.stack([column[start - first :] for column in made], axis=1, out=out[start : start + PIECE])
+    n, names = len(series), feature_names(timeframe)
+    rows = n if last is None else last
+    out = np.empty((*series.close.shape[:-1], rows, len(names)))
+    for start in range(n - rows, n, PIECE):
+        end = min(start + PIECE, n)
+        made = _columns(series.rows(max(start - lookback(timeframe), 0), end), timeframe, end - start)
+        for k, column in enumerate(made):
+            out[..., start - (n - rows) : end - (n - rows), k] = column
     return out
 
 
-def _columns(series: Series, timeframe: Timeframe) -> list[np.ndarray]:
-    """One array [n] per feature, in the order of feature_names."""
+def _columns(series: Series, timeframe: Timeframe, last: int) -> list[np.ndarray]:
+    """One array [..., last] (or [last] for all symbols) per feature, in the order of feature_names."""
     short, day, week, month = _windows(timeframe)
-    r, squared, ranges = series.log_return, series.log_return**2, parkinson(series)
     windows = (short, 2 * short, day, week, month)
-    variance = {k: np.maximum(mean, TINY) for k, mean in rolling_means(squared, windows).items()}
-    spans = {k: np.maximum(mean, TINY) for k, mean in rolling_means(ranges, (1, *windows)).items()}
+    r, squared, before = series.log_return, series.log_return**2, lagged(series.log_return, 1)
+    variance = {k: np.maximum(mean, TINY) for k, mean in rolling_means(squared, windows, last).items()}
+    spans = {k: np.maximum(mean, TINY) for k, mean in rolling_means(parkinson(series), (1, *windows), last).items()}
     usual, usual_range = variance[week], spans[week]
-    sigma = np.sqrt(usual)
-    sums = rolling_sums(r, (1, *windows))
-    columns = [sums[k] / (sigma * np.sqrt(k)) for k in (1, *windows)]
-    columns += [lagged(r, 1) / sigma, lagged(r, 2) / sigma]
-    height = np.maximum(series.high - series.low, series.close * 1e-9)
-    columns += [(series.close - series.open) / height, np.log(spans[1] / usual_range)]
+    sigma, bars = np.sqrt(usual), series.tail(last)
+    columns = [total / (sigma * np.sqrt(k)) for k, total in rolling_sums(r, (1, *windows), last).items()]
+    columns += [before[..., -last:] / sigma, lagged(r, 2)[..., -last:] / sigma]
+    height = np.maximum(bars.high - bars.low, bars.close * 1e-9)
+    columns += [(bars.close - bars.open) / height, np.log(spans[1] / usual_range)]
     columns += [np.log(variance[k] / usual) for k in (short, 2 * short, day, month)]
     columns += [np.log(spans[k] / usual_range) for k in (short, 2 * short, day, month)]
-    down = squared * (r < 0)
-    columns += [mean / variance[k] for k, mean in rolling_means(down, (day, week)).items()]
-    product = r * lagged(r, 1)
-    columns += [mean / variance[k] for k, mean in rolling_means(product, (day, week)).items()]
-    columns += [_place(series, k) for k in (day, week)]
-    columns += [*_clock(series.position, timeframe), series.spread / sigma]
+    for shared in (squared * (r < 0), r * before):  # downside, autocorrelation
+        columns += [mean / variance[k] for k, mean in rolling_means(shared, (day, week), last).items()]
+    low, high = rolling_minima(series.low, (day, week), last), rolling_maxima(series.high, (day, week), last)
+    columns += [(bars.close - low[k]) / np.maximum(high[k] - low[k], bars.close * 1e-9) for k in (day, week)]
+    columns += [*clock(bars.position, timeframe), bars.spread / sigma]
     return columns
 
 
-def _place(series: Series, window: int) -> np.ndarray:
-    """Where the close lies between the window's low (0) and high (1). [n]"""
-    low, high = rolling_min(series.low, window), rolling_max(series.high, window)
-    return (series.close - low) / np.maximum(high - low, series.close * 1e-9)
+def clock(position: np.ndarray, timeframe: Timeframe) -> list[np.ndarray]:
+    """Sine and cosine of the New York day and trading week, and the hour of the day (0 is 17:00).
 
-
-def _clock(position: np.ndarray, timeframe: Timeframe) -> list[np.ndarray]:
-    """Sine and cosine of the New York day and trading week, and the hour of the day (0 is 17:00). Five of [n]"""
+    int [..., n] -> five of [..., n]
+    """
     return [column[position] for column in _clock_table(timeframe)]
 
 

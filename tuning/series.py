@@ -1,4 +1,4 @@
-"""One symbol's bars as numpy columns, with their place in the New York trading week. Fits nothing.
+"""Bars as numpy columns, of one symbol or of several side by side, with their place in the New York week. Fits nothing.
 
 All hours are counted from the week's open, Sunday 17:00 New York: clock changes fall into the closed weekend, so a
 position in the week always means the same wall-clock hour.
@@ -6,7 +6,7 @@ position in the week always means the same wall-clock hour.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
@@ -23,9 +23,12 @@ WEEK_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class Series:
-    """`n` closed bars of one symbol, oldest first. Prices in price units, times datetime64[us] in UTC."""
+    """`n` closed bars, oldest first: [n] of one symbol, or [symbols, n] of several, row k of each being that symbol's own.
 
-    symbol: str
+    Prices in price units, times datetime64[us] in UTC.
+    """
+
+    symbol: str  # of several: joined by commas
     open_time: np.ndarray  # [n]
     close_time: np.ndarray  # [n], the as-of time of a row
     open: np.ndarray
@@ -34,15 +37,20 @@ class Series:
     close: np.ndarray
     log_return: np.ndarray  # [n], log(close[t] / close[t-1]), NaN in row 0
     spread: np.ndarray  # [n], round-trip cost as a log-return; NaN where the source has none
-    position: np.ndarray  # int [n], place of the bar in the trading week, in bars
+    position: (
+        np.ndarray
+    )  # int, place of the bar in the trading week, in bars; [n] also where all symbols share their times
 
     def __len__(self) -> int:
-        return len(self.close)
+        return self.close.shape[-1]
 
     def rows(self, first: int, last: int) -> Series:
         """Bars first .. last - 1, as views."""
-        arrays = {f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name != "symbol"}
+        arrays = {f.name: getattr(self, f.name)[..., first:last] for f in fields(self) if f.name != "symbol"}
         return Series(self.symbol, **arrays)
+
+    def tail(self, rows: int) -> Series:
+        return self if rows == len(self) else self.rows(len(self) - rows, len(self))
 
 
 def positions_per_week(timeframe: Timeframe) -> int:
@@ -50,27 +58,50 @@ def positions_per_week(timeframe: Timeframe) -> int:
 
 
 def make_series(bars: pa.Table, timeframe: Timeframe) -> Series:
-    """A table in BAR_SCHEMA (one symbol and timeframe, oldest first) -> Series. NotEnoughBars when it is empty."""
+    """A table in BAR_SCHEMA (one symbol and timeframe, oldest first) -> Series [n]. NotEnoughBars when it is empty."""
     if bars.num_rows == 0:
         raise NotEnoughBars("A symbol has no bars.", hint="Import or backfill bars first: `lstmc bars backfill`.")
-    symbol = bars["symbol"][0].as_py()
+    return _columns(bars, [bars["symbol"][0].as_py()], (bars.num_rows,), timeframe)
+
+
+def side_by_side(tables: Sequence[pa.Table], timeframe: Timeframe) -> Series:
+    """Tables of equal length, as for make_series -> Series [symbols, n], each symbol's numbers as if it were alone.
+
+    The columns are converted once for all: thirty symbols cost little more than one.
+    """
+    symbols = [table["symbol"][0].as_py() for table in tables]
+    together = pa.concat_tables(tables, promote_options="permissive")  # a store and a feed may differ in nullability
+    return _columns(together, symbols, (len(tables), tables[0].num_rows), timeframe)
+
+
+def _columns(bars: pa.Table, symbols: list[str], shape: tuple[int, ...], timeframe: Timeframe) -> Series:
     opened, closed = (
-        bars[name].cast(pa.int64()).to_numpy().astype("datetime64[us]") for name in ("open_time", "close_time")
+        bars[name].cast(pa.int64()).to_numpy().astype("datetime64[us]").reshape(shape)
+        for name in ("open_time", "close_time")
     )
-    close = bars["close"].to_numpy()
-    log_close = np.log(close)
+    first, high, low, close = (bars[name].to_numpy().reshape(shape) for name in ("open", "high", "low", "close"))
+    log_return = np.full(shape, np.nan)
+    log_return[..., 1:] = np.diff(np.log(close))
+    points = bars["spread_points"].cast(pa.float64()).to_numpy(zero_copy_only=False).reshape(shape)
+    known = (CATALOGUE.get(symbol) for symbol in symbols)
+    point = np.array([one.point if one else np.nan for one in known])
     return Series(
-        symbol=symbol,
+        symbol=",".join(symbols),
         open_time=opened,
         close_time=closed,
-        open=bars["open"].to_numpy(),
-        high=bars["high"].to_numpy(),
-        low=bars["low"].to_numpy(),
+        open=first,
+        high=high,
+        low=low,
         close=close,
-        log_return=np.concatenate([[np.nan], np.diff(log_close)]),
-        spread=_spread(bars, symbol, close),
-        position=week_position(opened, timeframe),
+        log_return=log_return,
+        spread=points * (point[:, None] if len(shape) == 2 else point) / close,
+        position=week_position(_shared(opened), timeframe),
     )
+
+
+def _shared(times: np.ndarray) -> np.ndarray:
+    """One symbol's times where all have the same. [..., n] -> [n] or [..., n]"""
+    return times[0] if times.ndim > 1 and (times == times[0]).all() else times
 
 
 def make_all_series(bars: Mapping[str, pa.Table], timeframe: Timeframe) -> list[Series]:
@@ -80,16 +111,10 @@ def make_all_series(bars: Mapping[str, pa.Table], timeframe: Timeframe) -> list[
     return [make_series(bars[symbol], timeframe) for symbol in sorted(bars)]
 
 
-def _spread(bars: pa.Table, symbol: str, close: np.ndarray) -> np.ndarray:
-    points = bars["spread_points"].cast(pa.float64()).to_numpy(zero_copy_only=False)
-    known = CATALOGUE.get(symbol)
-    return points * known.point / close if known else np.full(len(close), np.nan)
-
-
 def seconds_into_week(moments: np.ndarray) -> np.ndarray:
-    """Seconds since the last Sunday 17:00 New York. datetime64 [n] -> int64 [n]"""
+    """Seconds since the last Sunday 17:00 New York. datetime64 [..., n] -> int64 [..., n]"""
     seconds = np.asarray(moments).astype("datetime64[s]").astype(np.int64)
-    if len(seconds) == 0:
+    if seconds.size == 0:
         return seconds
     opens = _week_opens(int(seconds.min()), int(seconds.max()))
     return seconds - opens[np.searchsorted(opens, seconds, side="right") - 1]
@@ -106,7 +131,7 @@ def _week_opens(first: int, last: int) -> np.ndarray:
 
 
 def week_position(open_time: np.ndarray, timeframe: Timeframe) -> np.ndarray:
-    """Place in the trading week, in bars: 0 is the bar that opens Sunday 17:00 New York. int [n]"""
+    """Place in the trading week, in bars: 0 is the bar that opens Sunday 17:00 New York. int [..., n]"""
     return seconds_into_week(open_time) // timeframe.seconds
 
 

@@ -86,7 +86,7 @@ def stacked_log_rv(log_rv: dict[str, np.ndarray], weights: dict[str, float]) -> 
     baseline = log_rv[BASELINE]
     if not others:
         return baseline
-    return combine(baseline, np.stack([log_rv[f] for f in others], axis=1), np.array([weights[f] for f in others]))
+    return combine(baseline, np.stack([log_rv[f] for f in others], axis=-1), np.array([weights[f] for f in others]))
 
 
 def stacked_p_up(p_up: dict[str, np.ndarray], base_rate: np.ndarray, weights: dict[str, float]) -> np.ndarray:
@@ -94,7 +94,7 @@ def stacked_p_up(p_up: dict[str, np.ndarray], base_rate: np.ndarray, weights: di
     others = sorted(f for f in weights if f != "base_rate")
     if not others:
         return base_rate
-    candidates = logit(np.stack([p_up[f] for f in others], axis=1))
+    candidates = logit(np.stack([p_up[f] for f in others], axis=-1))
     return sigmoid(combine(logit(base_rate), candidates, np.array([weights[f] for f in others])))
 
 

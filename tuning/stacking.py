@@ -47,7 +47,7 @@ def fit_direction_weights(up: np.ndarray, base_rate: np.ndarray, p_up: np.ndarra
 
 
 def combine(baseline: np.ndarray, candidates: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """baseline + sum_j w_j (candidates_j - baseline), NaN candidates counting as the baseline. [n]"""
+    """baseline + sum_j w_j (candidates_j - baseline), NaN candidates counting as the baseline. [...], [..., k] -> [...]"""
     return baseline + _excess(candidates, baseline) @ weights
 
 
@@ -60,7 +60,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _excess(candidates: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    difference = candidates - baseline[:, None]
+    difference = candidates - baseline[..., None]
     return np.where(np.isfinite(difference), difference, 0.0)
 
 

@@ -8,7 +8,6 @@ per symbol. Knows no features and no model.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -30,26 +29,24 @@ def make_chunks(starts: np.ndarray, wanted: np.ndarray, warm_up: int, body: int)
     starts: int [symbols + 1]. Chunks are laid from a symbol's first wanted row on, so no chunk spans two symbols.
     """
     length = warm_up + body
-    parts, asked = [], []
-    is_wanted = np.zeros(int(starts[-1]) + 1, bool)
-    is_wanted[wanted] = True
-    for first, last in pairwise(starts):
-        own = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, last)]
-        if len(own) == 0:
-            continue
-        heads = np.arange(own[0], own[-1] + 1, body) - warm_up
-        rows = heads[:, None] + np.arange(length)
-        inside = (rows >= first) & (rows < last)
-        rows = np.where(inside, rows, -1)
-        counts = is_wanted[rows] & inside & (np.arange(length) >= warm_up)
-        used = counts.any(axis=1)
-        parts.append(rows[used])
-        asked.append(counts[used])
-    if not parts:
+    bounds = np.searchsorted(wanted, starts)
+    asked = np.flatnonzero(np.diff(bounds))  # symbols with a wanted row
+    if len(asked) == 0:
         return Chunks(np.empty((0, length), int), np.empty((0, length), bool))
-    rows, counts = np.concatenate(parts), np.concatenate(asked)
-    used = int(np.flatnonzero(counts.any(axis=0))[-1]) + 1  # nobody asks for steps after that
-    return Chunks(rows[:, :used], counts[:, :used])
+    first, last = wanted[bounds[asked]], wanted[bounds[asked + 1] - 1]
+    many = (last - first) // body + 1  # chunks of each
+    number = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+    rows = (np.repeat(first, many) + number * body - warm_up)[:, None] + np.arange(length)
+    own = np.repeat(asked, many)[:, None]
+    rows = np.where((rows >= starts[own]) & (rows < starts[own + 1]), rows, -1)
+    is_wanted = np.zeros(int(starts[-1]) + 1, bool)  # the last one is padding's
+    is_wanted[wanted] = True
+    counts = is_wanted[rows]
+    counts[:, :warm_up] = False
+    used = counts.any(axis=1)
+    rows, counts = rows[used], counts[used]
+    steps = int(np.flatnonzero(counts.any(axis=0))[-1]) + 1  # nobody asks for steps after that
+    return Chunks(rows[:, :steps], counts[:, :steps])
 
 
 def gather(table: np.ndarray, rows: np.ndarray) -> np.ndarray:

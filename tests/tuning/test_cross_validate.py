@@ -15,8 +15,8 @@ from market.errors import InputError, NotEnoughBars
 from market.timeframes import Timeframe
 from tuning.bundle import save_bundle
 from tuning.cross_validate import cross_validate
-from tuning.ensemble import fit_ensemble
 from tuning.features import lookback
+from tuning.final_fit import fit_ensemble
 from tuning.learners.baseline import BASELINES
 from tuning.net_chain import ChainState, advance, state_from_files, state_to_files
 from tuning.panel import make_folds, make_panel, recent

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from market.errors import BundleRefused
-from market.forecasts import QUANTILE_LEVELS
+from market.forecasts import QUANTILE_LEVELS, HorizonForecast
 from market.timeframes import Timeframe
 from tuning.cross_validate import cross_validate
-from tuning.ensemble import Ensemble, fit_ensemble
+from tuning.ensemble import Ensemble
+from tuning.final_fit import fit_ensemble
 from tuning.leak_battery import tail_forecast
 from tuning.presets import Boosting, Nets, Preset
 
@@ -107,8 +108,24 @@ def test_one_symbol_alone_gets_what_it_gets_in_company(stacked, two_symbols):
     for symbol, together in stacked.forecast(two_symbols).items():
         alone = stacked.forecast({symbol: two_symbols[symbol]})[symbol]
         for first, second in zip(together, alone, strict=True):
-            assert first.volatility == pytest.approx(second.volatility, rel=1e-6)
-            assert first.p_up == pytest.approx(second.p_up, rel=1e-6)
+            _assert_alike(first, second)
+
+
+def test_symbols_with_histories_of_different_length_get_what_they_get_alone(stacked, two_symbols):
+    bars = two_symbols | {"EURUSD": two_symbols["EURUSD"].slice(900)}
+    whole = stacked.forecast_from_all(bars)
+    for symbol, horizons in stacked.forecast(two_symbols).items():
+        for first, second in zip(whole[symbol], horizons, strict=True):
+            _assert_alike(first, second)
+
+
+def _assert_alike(first: HorizonForecast, second: HorizonForecast) -> None:
+    assert first.target_time == second.target_time
+    assert first.volatility == pytest.approx(second.volatility, rel=1e-6)
+    assert first.p_up == pytest.approx(second.p_up, rel=1e-6)
+    assert first.quantiles == pytest.approx(second.quantiles, rel=1e-6)
+    assert first.price_quantiles == pytest.approx(second.price_quantiles, rel=1e-6)
+    assert first.baseline.quantiles == pytest.approx(second.baseline.quantiles, rel=1e-6)
 
 
 def test_fitted_twice_it_is_the_same_artefact(econometric, two_symbols, out, tmp_path: Path):

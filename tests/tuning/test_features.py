@@ -11,8 +11,9 @@ import pytest
 from market.timeframes import Timeframe
 from tuning.features import feature_names, lookback, make_features, make_spec
 from tuning.learners.baseline import fit_baselines
-from tuning.scaling import CLIP, net_inputs, tree_inputs
-from tuning.series import make_series
+from tuning.learners.baseline import side_by_side as models_side_by_side
+from tuning.scaling import CLIP, baseline_view, net_inputs, tree_inputs
+from tuning.series import make_series, side_by_side
 from tuning.targets import make_targets
 
 H1 = Timeframe.H1
@@ -82,6 +83,23 @@ def test_net_inputs_are_bounded(fed):
     assert made.dtype == np.float32
     assert np.abs(made).max() <= CLIP
     assert 0.5 < made[600:, 0].std() < 2.0  # returns over their expected standard deviation
+
+
+@pytest.mark.parametrize("skipped", [0, 7])
+def test_the_last_rows_of_symbols_side_by_side_have_the_bits_of_each_alone(make_bars, skipped: int):
+    tables = list(make_bars(("EURUSD", "GBPUSD", "USDJPY"), 1500).values())
+    tables = [tables[0].slice(skipped, 1400), *(table.slice(0, 1400) for table in tables[1:])]
+    alone = [make_series(table, H1) for table in tables]
+    models = [fit_baselines(s, make_targets(s, H1.horizons).rv, np.arange(500, 1300), H1) for s in alone]
+    series = side_by_side(tables, H1)
+    together = {family: models_side_by_side([m[family] for m in models]) for family in models[0]}
+    view = baseline_view(series, H1, together, last=31)
+    nets, trees = net_inputs(series, H1, together, view)[:, 1:], tree_inputs(series, H1, together, view=view.tail(1))
+    features = make_features(series, H1, 30)
+    for k, one in enumerate(alone):
+        np.testing.assert_array_equal(features[k], make_features(one, H1)[-30:])
+        np.testing.assert_array_equal(trees[k], tree_inputs(one, H1, models[k])[-1:])
+        np.testing.assert_array_equal(nets[k], net_inputs(one, H1, models[k])[-30:])
 
 
 def test_the_digest_names_every_field():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from market.errors import InputError
+from tuning.learners.attention import Attention
 from tuning.learners.fitting import NET_FAMILIES, TREE_FAMILIES, Lesson, fit_and_predict, fit_learner, load_learner
 from tuning.learners.sequence import Net, SequenceModel
 from tuning.presets import LEARNERS, Boosting, Nets
@@ -107,6 +108,15 @@ def test_a_net_warms_up_alike_wherever_its_chunk_begins(learned, lesson: Lesson)
     first = net.predict(lesson.inputs, STARTS, owner, np.arange(1200, 1300))[1][50:]
     second = net.predict(lesson.inputs, STARTS, owner, np.arange(1250, 1300))[1]
     np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 8, 21])
+def test_attention_over_a_few_wanted_bars_is_attention_over_many(wanted: int):
+    torch.manual_seed(4)
+    body = Attention(5, 8, 2, 8, 0.0).eval()
+    x = torch.randn(3, 8 + 32, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(body(x[:, -8 - wanted :])[:, -wanted:], body(x)[:, -wanted:], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["lightgbm", "lstm"])

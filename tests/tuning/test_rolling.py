@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuning.rolling import ewma, lagged, rolling_max, rolling_mean, rolling_min, rolling_sum
+from tuning.rolling import ewma, lagged, rolling_maxima, rolling_mean, rolling_minima, rolling_sum, rolling_sums
 
 X = np.random.default_rng(5).normal(size=700)
 
@@ -17,8 +17,8 @@ def test_against_the_plain_definition(window: int):
     expected = {
         rolling_sum: views.sum(axis=1),
         rolling_mean: views.mean(axis=1),
-        rolling_max: views.max(axis=1),
-        rolling_min: views.min(axis=1),
+        lambda x, k: rolling_maxima(x, (k,))[k]: views.max(axis=1),
+        lambda x, k: rolling_minima(x, (k,))[k]: views.min(axis=1),
         ewma: views @ weights / weights.sum(),
     }
     for function, values in expected.items():
@@ -47,3 +47,16 @@ def test_a_missing_value_spoils_only_its_own_windows():
 def test_a_window_longer_than_the_series_is_all_missing():
     assert np.isnan(rolling_sum(X[:5], 6)).all()
     np.testing.assert_array_equal(lagged(X[:2], 5), [np.nan, np.nan])
+
+
+@pytest.mark.parametrize("last", [1, 5, 690, 700])
+def test_the_last_rows_of_series_side_by_side_have_the_bits_of_each_alone(last: int):
+    together = np.stack([X, X[::-1], X**2])
+    windows = (1, 3, 24, 120)
+    for function in (rolling_sums, rolling_maxima, rolling_minima):
+        made = function(together, windows, last)
+        for k, x in enumerate(together):
+            for window, values in function(x, windows).items():
+                np.testing.assert_array_equal(made[window][k], values[-last:])
+    np.testing.assert_array_equal(ewma(together, 0.94, 24, last)[1], ewma(together[1], 0.94, 24)[-last:])
+    np.testing.assert_array_equal(lagged(together, 3)[2], lagged(together[2], 3))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from market.errors import NotEnoughBars
 from market.timeframes import Timeframe
-from tuning.series import is_rollover, make_series, week_position
+from tuning.series import is_rollover, make_series, side_by_side, week_position
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,21 @@ def test_spread_is_a_share_of_the_price_and_missing_where_there_is_none(make_bar
     column = table.schema.get_field_index("spread_points")
     nulls = table.set_column(column, table.schema.field(column), pa.nulls(3, pa.int32()))
     assert np.isnan(make_series(nulls, Timeframe.H1).spread).all()
+
+
+@pytest.mark.parametrize("skipped", [0, 7])
+def test_side_by_side_each_symbol_is_what_it_is_alone(make_bars, skipped: int):
+    """Also where one of them has other times than the rest, no spread, or columns that may be null."""
+    tables = list(make_bars(("EURUSD", "USDJPY", "XXXYYY"), 300).values())
+    tables = [tables[0].slice(skipped, 290), *(table.slice(0, 290) for table in tables[1:])]
+    tables[1] = tables[1].cast(pa.schema([field.with_nullable(True) for field in tables[1].schema]))
+    together = side_by_side(tables, Timeframe.H1)
+    assert len(together) == 290
+    assert together.symbol == "EURUSD,USDJPY,XXXYYY"
+    assert together.position.ndim == (2 if skipped else 1)
+    for k, table in enumerate(tables):
+        alone = make_series(table, Timeframe.H1)
+        for name in (field.name for field in fields(alone) if field.name != "symbol"):
+            values = np.broadcast_to(getattr(together, name), (3, 290))
+            np.testing.assert_array_equal(values[k], getattr(alone, name), err_msg=name)
+    np.testing.assert_array_equal(together.tail(20).close, together.close[:, -20:])

@@ -8,11 +8,12 @@ where S_h is the season of the next h bars (h itself without hour-of-week) and x
 returns: over an hour, a day and a week for HAR (Corsi 2009), exponentially weighted for EWMA (RiskMetrics 1996). "har_range"
 adds the high-low range (Parkinson 1980) and a longer memory. Long horizons are fitted on logs, then scaled so that the
 mean of rv / f is one, which is what QLIKE asks; the next bar, whose rv is one squared return and often zero, by gamma
-regression. Knows one symbol at a time, no folds.
+regression. Fits one symbol at a time and forecasts one, or several side by side ([symbols, n]). Knows no folds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,26 +55,37 @@ def lookback(timeframe: Timeframe) -> int:
 class Season:
     """Mean squared return by place in the trading week, relative to the week's mean; which places are traded at all."""
 
-    factor: np.ndarray  # [places]
-    traded: np.ndarray  # bool [places]
+    factor: np.ndarray  # [places], or [symbols, places] side by side
+    traded: np.ndarray  # bool, the same shape
 
     def ahead(self, h: int) -> np.ndarray:
-        """Sum of factors over the next h traded bars after a bar at each place. [places]
+        """Sum of factors over the next h traded bars after a bar at each place. [..., places]
 
         The calendar, not the data, says which bars come next: this is what a live forecast knows.
         """
-        if h not in self._sums:
-            places = np.flatnonzero(self.traded)
-            laps = h // len(places) + 2
-            total = np.concatenate([[0.0], np.cumsum(np.tile(self.factor[places], laps))])
-            first = np.searchsorted(places, np.arange(len(self.factor)), side="right")
-            self._sums[h] = total[first + h] - total[first]
-        return self._sums[h]
+        if self.factor.ndim > 1:
+            return np.stack([Season(*one).ahead(h) for one in zip(self.factor, self.traded, strict=True)])
+        places = np.flatnonzero(self.traded)
+        laps = h // len(places) + 2
+        total = np.concatenate([[0.0], np.cumsum(np.tile(self.factor[places], laps))])
+        first = np.searchsorted(places, np.arange(len(self.factor)), side="right")
+        return total[first + h] - total[first]
+
+    def log_ahead(self, h: int, unit: int = 1) -> np.ndarray:
+        """log(ahead(h) / unit), kept: a forecast asks for the same ones at every bar. [..., places]"""
+        if (h, unit) not in self._logs:
+            self._logs[h, unit] = np.log(self.ahead(h) / unit)
+        return self._logs[h, unit]
 
     @cached_property
-    def _sums(self) -> dict[int, np.ndarray]:
-        """`ahead` by h: a forecast asks for the same ones at every bar."""
+    def _logs(self) -> dict[tuple[int, int], np.ndarray]:
         return {}
+
+
+def by_place(table: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Each bar's entry in a table by place in the week. [..., places], int [n] or [..., n] -> [..., n]"""
+    place = position % table.shape[-1]
+    return table[..., place] if place.ndim == 1 else np.take_along_axis(table, place, axis=-1)
 
 
 def flat_season(timeframe: Timeframe) -> Season:
@@ -106,20 +118,30 @@ def fit_season(position: np.ndarray, squared: np.ndarray, timeframe: Timeframe, 
 
 @dataclass(frozen=True)
 class VarianceModel:
-    """One symbol's fitted baseline. `coefficients[h]`: c0, c1, ... ; a family without states has c0 only."""
+    """A fitted baseline. `coefficients[h]` [k]: c0, c1, ... ; a family without states has c0 only.
+
+    Of one symbol, or of several side by side (`side_by_side`): every array has a leading axis [symbols] then.
+    """
 
     family: str
     timeframe: Timeframe
     season: Season
     coefficients: dict[int, np.ndarray]
 
-    def log_rv(self, series: Series, states: np.ndarray | None = None) -> dict[int, np.ndarray]:
-        """Log of the forecast rv over the next h bars, every row. h -> [n], NaN while the look-back warms up."""
+    def log_rv(
+        self, series: Series, states: np.ndarray | None = None, last: int | None = None
+    ) -> dict[int, np.ndarray]:
+        """Log of the forecast rv over the next h bars. h -> [..., last or n], NaN while the look-back warms up.
+
+        `states`: make_states of the same rows, when the caller has them already.
+        """
         if states is None:
-            states = make_states(self.family, series, self.season, self.timeframe)
-        design = _design(states)
-        place = series.position % len(self.season.factor)
-        return {h: design @ c + np.log(self.season.ahead(h))[place] for h, c in self.coefficients.items()}
+            states = make_states(self.family, series, self.season, self.timeframe, last)
+        design, position = _design(states), series.tail(states.shape[-2]).position
+        return {
+            h: (design @ c[..., None])[..., 0] + by_place(self.season.log_ahead(h), position)
+            for h, c in self.coefficients.items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -137,30 +159,44 @@ class VarianceModel:
         return cls(fields["family"], Timeframe.parse(fields["timeframe"]), season, coefficients)
 
 
-def make_states(family: str, series: Series, season: Season, timeframe: Timeframe) -> np.ndarray:
-    """Logs of deseasonalised variance the family looks at. [n, k]; NaN while warming up, k = 0 for the unconditional."""
+def side_by_side(models: Sequence[VarianceModel]) -> VarianceModel:
+    """One family's models of several symbols as one, for a Series [symbols, n]: each forecasts as if it were alone."""
+    first = models[0]
+    season = Season(np.stack([m.season.factor for m in models]), np.stack([m.season.traded for m in models]))
+    coefficients = {h: np.stack([m.coefficients[h] for m in models]) for h in first.coefficients}
+    return VarianceModel(first.family, first.timeframe, season, coefficients)
+
+
+def make_states(
+    family: str, series: Series, season: Season, timeframe: Timeframe, last: int | None = None
+) -> np.ndarray:
+    """Logs of deseasonalised variance the family looks at, of all rows or the `last` ones. [..., last or n, k]
+
+    NaN while warming up; k = 0 for the unconditional.
+    """
     kind = family.removesuffix("_how")
-    squared = series.log_return**2 / season.factor[series.position % len(season.factor)]
     if kind == "unconditional":
-        return np.empty((len(series), 0))
+        return np.empty((*series.close.shape[:-1], last or len(series), 0))
+    factor = by_place(season.factor, series.position)
+    squared = series.log_return**2 / factor
     if kind == "ewma":
-        return np.log(np.maximum(ewma(squared, EWMA_DECAY, EWMA_WINDOW), TINY))[:, None]
+        return np.log(np.maximum(ewma(squared, EWMA_DECAY, EWMA_WINDOW, last), TINY))[..., None]
     short, day, week, month = components(timeframe)
-    means = list(rolling_means(squared, (short, day, week)).values())
+    means = list(rolling_means(squared, (short, day, week), last).values())
     floor = np.maximum(CALM_FLOOR * means[-1], TINY)
     if kind == "har_range":
-        ranges = parkinson(series) / season.factor[series.position % len(season.factor)]
-        means = means[1:] + list(rolling_means(ranges, (short, day, week, month)).values())
-    return np.log(np.stack([np.maximum(mean, floor) for mean in means], axis=1))
+        ranges = parkinson(series) / factor
+        means = means[1:] + list(rolling_means(ranges, (short, day, week, month), last).values())
+    return np.log(np.stack([np.maximum(mean, floor) for mean in means], axis=-1))
 
 
 def parkinson(series: Series) -> np.ndarray:
-    """Variance of each bar from its high and low, log(high / low)^2 / (4 log 2). [n]"""
+    """Variance of each bar from its high and low, log(high / low)^2 / (4 log 2). [..., n]"""
     return np.log(series.high / series.low) ** 2 / (4.0 * np.log(2.0))
 
 
 def _design(states: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.ones((len(states), 1)), states], axis=1)
+    return np.concatenate([np.ones((*states.shape[:-1], 1)), states], axis=-1)
 
 
 def fit_baselines(

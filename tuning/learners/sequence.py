@@ -66,7 +66,7 @@ class SequenceModel:
 
     @property
     def past(self) -> int:
-        return self.settings.context
+        return self.settings.warm_up if self.family == "attention" else self.settings.context
 
     def predict(
         self, inputs: np.ndarray, starts: np.ndarray, owner: np.ndarray, rows: np.ndarray
@@ -77,7 +77,8 @@ class SequenceModel:
         scores = np.full((int(starts[-1]), 2 * len(self.horizons)), np.nan)
         symbol = _owners(chunks.rows, starts, owner)
         device = self.net.head.weight.device
-        self.net.eval()
+        if self.net.training:  # a switch walks through all modules
+            self.net.eval()
         with torch.inference_mode():
             for part in np.array_split(np.arange(len(chunks.rows)), max(1, len(chunks.rows) // 64)):
                 x = torch.from_numpy(gather(inputs, chunks.rows[part])).to(device)
