@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from market.errors import InputError
+from benchmarks import gpu_nets
+from market.errors import ClusterError, InputError
 from tests.tuning.tiny_chains import TINY, make_chain
 from tuning.learners.batched import fit_nets_together, shape_key
 from tuning.learners.fitting import NET_FAMILIES, Lesson
@@ -197,6 +198,22 @@ def test_chains_do_not_meet_unless_asked(monkeypatch: pytest.MonkeyPatch):
     chains = [make_chain("gru", seed=seed) for seed in (1, 2)]
     made = advance_all(chains, [ChainState(), ChainState()])
     assert [state.net for state in made] == [advance(chain, ChainState()).net for chain in chains]
+
+
+def test_the_benchmark_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ClusterError, match="nothing was measured"):
+        gpu_nets.main([])
+
+
+def test_the_benchmark_sees_nets_that_differ(monkeypatch: pytest.MonkeyPatch):
+    lessons = lessons_of()
+    assert gpu_nets.largest_difference("gru", SMALL, lessons, 3, "cpu") < 1e-5
+    wrong = lambda family, settings, seeds, *rest, **how: fit_nets_together(  # noqa: E731
+        family, settings, [seed + 1 for seed in seeds], *rest, **how
+    )
+    monkeypatch.setattr(gpu_nets, "fit_nets_together", wrong)
+    assert gpu_nets.largest_difference("gru", SMALL, lessons, 3, "cpu") > gpu_nets.MOST_DIFFERENCE
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: the CUDA graph and the fused cells")
