@@ -123,6 +123,7 @@ class _Program:
             own = members[0].settings
             self.body = Attention(1, own.hidden, HEADS, own.warm_up, dropout=0.0)  # its forward; weights are passed in
             self.body.mlp.append(_Masked())
+            self.body.to(device)
 
     def _load_lessons(self) -> None:
         """Tables of all lessons; row 0 and chunk 0 hold nothing. Lessons that share their arrays are held once."""
@@ -294,8 +295,11 @@ def _mask_shapes(family: str, settings: Nets, batch: int, length: int) -> list[t
     """Of the masks that one member draws a step, in the order in which sequence.Net draws them."""
     if family != "attention":
         return [(length, batch, settings.hidden)] * settings.layers
-    blocks = -(-length // settings.warm_up) - 1  # the first block is warm-up
-    return [(batch, blocks * settings.warm_up, settings.hidden), (batch, length, settings.hidden)]
+    body, seen = Attention(1, settings.hidden, HEADS, settings.warm_up, dropout=0.0), [0]
+    body.mlp.register_forward_hook(lambda module, given, made: seen.append(made.shape[1]))
+    with torch.no_grad():
+        body(torch.zeros(1, length, 1))  # how many bars go through the mlp is the body's own affair
+    return [(batch, seen[-1], settings.hidden), (batch, length, settings.hidden)]
 
 
 def _schedules(members: Sequence[_Member]) -> tuple[torch.Tensor, ...]:
