@@ -114,23 +114,32 @@ def usual_loop(
 
 
 def trained(
-    family: str, fold: FoldOfWindows, horizons: tuple[int, ...], settings: Nets, seed: int, steps: int
+    family: str,
+    fold: FoldOfWindows,
+    horizons: tuple[int, ...],
+    settings: Nets,
+    seed: int,
+    steps: int,
+    device: str = "cpu",
 ) -> tuple[Net, float]:
-    """The usual loop itself -> (net, CPU seconds)."""
+    """The usual loop itself -> (net, CPU seconds). On a GPU the tables lie there before it begins."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     shuffle = np.random.default_rng(seed)
-    net = Net(family, fold.inputs.shape[1], int(fold.owner.max()) + 1, len(horizons), settings)
+    net = Net(family, fold.inputs.shape[1], int(fold.owner.max()) + 1, len(horizons), settings).to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.2)
-    long = torch.tensor([h > 1 for h in horizons])
+    long = torch.tensor([h > 1 for h in horizons], device=device)
+    assert fold.train.min() >= WINDOW - 1, "every window is whole"
+    inputs, labels, owner = (torch.from_numpy(part).to(device) for part in (fold.inputs, fold.labels, fold.owner))
+    back = torch.from_numpy(BACK).to(device)
     queue, began = np.empty(0, int), time.process_time()
     for _ in range(steps):
         if len(queue) < BATCH:
             queue = np.concatenate([queue, shuffle.permutation(fold.train)])
-        rows, queue = queue[:BATCH], queue[BATCH:]
-        scores = net(torch.from_numpy(gather(fold.inputs, rows[:, None] + BACK)), torch.from_numpy(fold.owner[rows]))
-        loss = _loss(scores[:, -1], torch.from_numpy(fold.labels[rows]), long)
+        rows, queue = torch.from_numpy(queue[:BATCH]).to(device), queue[BATCH:]
+        scores = net(inputs[rows[:, None] + back], owner[rows])
+        loss = _loss(scores[:, -1], labels[rows], long)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -140,7 +149,7 @@ def trained(
 
 
 def scored(net: Net, fold: FoldOfWindows, horizons: tuple[int, ...]) -> np.ndarray:
-    net.eval()
+    net.cpu().eval()
     parts = []
     with torch.inference_mode():
         for rows in np.array_split(fold.test, max(1, len(fold.test) // 2048)):

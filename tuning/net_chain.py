@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from market.errors import InputError, ModelError
 from tuning.learners.fitting import Lesson
 from tuning.presets import Nets
 from tuning.splits import Fold
+
+if TYPE_CHECKING:
+    from tuning.learners.sequence import SequenceModel
 
 View = tuple[np.ndarray, np.ndarray]  # log ratio [len(test), H], logit excess [len(test), H]
 
@@ -89,20 +93,65 @@ def require_time_order(folds: Sequence[Fold], moment: np.ndarray, label_end: np.
 
 def advance(chain: Chain, state: ChainState, device: str = "cpu") -> ChainState:
     """Train and forecast the next link -> the state after it; `state` itself stays as it was."""
-    from tuning.learners.sequence import fit_net, load_net
+    from tuning.learners.sequence import fit_net
 
-    link, seed = chain.links[state.done], link_seed(chain.seed, state.done)
-    if link.is_idle:
-        nothing = np.empty((0, len(chain.horizons)))
-        return ChainState([*state.views, (nothing, nothing)], [*state.cpu_seconds, 0.0], state.net)
+    if chain.links[state.done].is_idle:
+        return _stepped_over(chain, state)
     began = time.process_time()
-    start = load_net(chain.family, state.net) if state.net else None
+    model = fit_net(*_task(chain, state), start=_start(chain, state), device=device)
+    return _extended(chain, state, model, began, 0.0)
+
+
+def advance_all(
+    chains: Sequence[Chain], states: Sequence[ChainState], device: str = "cpu", *, together: bool = False
+) -> list[ChainState]:
+    """`advance` for each. `together`, for a GPU: nets of one shape learn in one program, see learners/batched.py.
+
+    A net without another of its shape is trained by itself; the CPU-seconds of a program are shared out equally.
+    """
+    from tuning.learners.batched import fit_nets_together, shape_key
+
+    made: dict[int, ChainState] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for k, (chain, state) in enumerate(zip(chains, states, strict=True)):
+        if together and not chain.links[state.done].is_idle:
+            family, settings, _, lesson = _task(chain, state)
+            groups.setdefault(shape_key(family, settings, lesson, bool(state.net)), []).append(k)
+    for group in (group for group in groups.values() if len(group) > 1):
+        began = time.process_time()
+        families, settings_of, seeds, lessons = zip(*(_task(chains[k], states[k]) for k in group), strict=True)
+        starts = [_start(chains[k], states[k]) for k in group]
+        models = fit_nets_together(families[0], settings_of, seeds, lessons, starts=starts, device=device)
+        share = (time.process_time() - began) / len(group)
+        for k, model in zip(group, models, strict=True):
+            made[k] = _extended(chains[k], states[k], model, time.process_time(), share)
+    return [made[k] if k in made else advance(chains[k], states[k], device) for k in range(len(chains))]
+
+
+def _task(chain: Chain, state: ChainState) -> tuple[str, Nets, int, Lesson]:
+    """What fit_net needs for the next link."""
+    link = chain.links[state.done]
     lesson = Lesson(chain.horizons, link.inputs, chain.starts, link.ratio, link.up, link.offset, link.train)
-    model = fit_net(chain.family, chain.settings, seed, lesson, start=start, device=device)
-    view = None
+    return chain.family, chain.settings, link_seed(chain.seed, state.done), lesson
+
+
+def _start(chain: Chain, state: ChainState) -> SequenceModel | None:
+    from tuning.learners.sequence import load_net
+
+    return load_net(chain.family, state.net) if state.net else None
+
+
+def _stepped_over(chain: Chain, state: ChainState) -> ChainState:
+    nothing = np.empty((0, len(chain.horizons)))
+    return ChainState([*state.views, (nothing, nothing)], [*state.cpu_seconds, 0.0], state.net)
+
+
+def _extended(chain: Chain, state: ChainState, model: SequenceModel, began: float, spent: float) -> ChainState:
+    """The state with the next link's forecasts. CPU-seconds: since `began`, and those `spent` before."""
+    link, view = chain.links[state.done], None
     if link.test is not None:
         view = model.predict(link.inputs, chain.starts, np.arange(len(chain.starts) - 1), link.test)
-    spent = time.process_time() - began
+    spent += time.process_time() - began
     return ChainState([*state.views, view], [*state.cpu_seconds, spent], model.to_files())
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from market.errors import ModelError
 from tuning.distributed import be_modest
-from tuning.net_chain import Chain, ChainState, advance, state_from_files, state_to_files
+from tuning.net_chain import Chain, ChainState, advance_all, state_from_files, state_to_files
 
 MAX_FAILURES = 3  # of workers, in one run
 NOT_ON_MT5 = {"role": "!mt5"}
@@ -115,9 +115,10 @@ def _train_worker(config: dict[str, Any]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     first, last = max(state.done for state in states), max(len(chain.links) for chain in chains)
     for link in range(first, last):
-        for k in mine:
-            if link < len(chains[k].links):
-                states[k] = advance(chains[k], states[k], device)
+        due = [k for k in mine if link < len(chains[k].links)]
+        made = advance_all([chains[k] for k in due], [states[k] for k in due], device, together=device == "cuda")
+        for k, state in zip(due, made, strict=True):
+            states[k] = state
         _report(chains, states, mine, link)
 
 
