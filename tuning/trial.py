@@ -146,6 +146,5 @@ def _constant(made: Sequence[Forecasts]) -> str:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    os._exit(
-        0
-    )  # the verdict is out; threads of native libraries that abort while they are torn down say nothing about it
+    # The verdict is out. Threads of native libraries that abort while they are torn down say nothing about the model.
+    os._exit(0)
