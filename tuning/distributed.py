@@ -134,8 +134,8 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def units_on_ray(seconds_left: Callable[[], float] = lambda: inf, gpus: int = 0) -> RunUnits:
-    """Each unit is a Ray task of one CPU and `gpus` GPUs, on any node but the terminal's; results in order.
+def units_on_ray(seconds_left: Callable[[], float] = lambda: inf) -> RunUnits:
+    """Each unit is a Ray task of one CPU, on any node but the terminal's; results in order.
 
     An argument that several units share, or a large array, goes to the object store once and is read in place there.
     Needs ray.init; a unit's own exception is raised here and the rest is cancelled.
@@ -146,7 +146,6 @@ def units_on_ray(seconds_left: Callable[[], float] = lambda: inf, gpus: int = 0)
 
         task = ray.remote(run_modestly).options(
             num_cpus=1,
-            num_gpus=gpus or None,
             max_retries=MAX_RETRIES,
             label_selector={"role": "!mt5"},
             name=getattr(function, "__name__", "unit"),

@@ -144,15 +144,9 @@ def fold_losses(problem: Problem, settings: Boosting | Nets, k: int, run_units: 
     timestamp of inner fold k. [timestamps]; infinite where a forecast is no number."""
     fold = problem.folds[k]
     units = [(f, settings, problem.seed, *fold.lessons[f], fold.train, fold.test) for f in problem.families]
-    return losses_of(problem, k, [(ratio, excess) for ratio, excess, _ in run_units(fit_and_predict, units)])
-
-
-def losses_of(problem: Problem, k: int, views: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """fold_losses of the families' forecasts of inner fold k, as fit_and_predict makes them."""
-    fold = problem.folds[k]
     long, short = (problem.horizons.index(h) for h in (max(problem.horizons), min(problem.horizons)))
     losses = []
-    for log_ratio, excess in views:
+    for log_ratio, excess, _ in run_units(fit_and_predict, units):
         variance = np.exp(fold.yardstick + log_ratio[:, long])
         losses.append(qlike(fold.rv, variance) + log_loss(fold.up, sigmoid(fold.base + excess[:, short])))
     mean = np.mean(losses, axis=0)

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from tuning.cross_validate import in_process
-from tuning.distributed import be_modest, slots, units_on_ray
+from tuning.distributed import be_modest, slots
 from tuning.search import INNER_FOLDS, Problem, Study, Trial, compared, run_trial, space, within_space
-from tuning.search_together import study_together
 
 
 def study_on_ray(folder: Path) -> Study:
@@ -24,20 +23,16 @@ def study_on_ray(folder: Path) -> Study:
 
     When that is there already, left by a driver that was killed, its finished trials count and the others run again.
     `folder` must be of this run's bars and settings alone: Tune would go on with whatever it finds.
-    Where a GPU is free the nets' trials learn there together instead, in tasks that leave no record to go on from.
     """
 
     def study(
         problem: Problem, default: list[np.ndarray], trials: int, seconds_left: Callable[[], float]
     ) -> list[Trial]:
+        from ray import tune
+
         left = seconds_left()
         if trials < 1 or left <= 0:
             return []
-        if problem.kind == "nets" and has_free_gpu():
-            return study_together(units_on_ray(seconds_left, gpus=1))(problem, default, trials, seconds_left)
-
-        from ray import tune
-
         until = time.time() + left
         place = folder / problem.kind
         run = tune.with_resources(tune.with_parameters(_run, problem=problem, default=default, until=until), {"cpu": 1})
@@ -49,12 +44,6 @@ def study_on_ray(folder: Path) -> Study:
         return [trial for trial in found if trial is not None]
 
     return study
-
-
-def has_free_gpu() -> bool:
-    import ray
-
-    return ray.available_resources().get("GPU", 0.0) >= 1
 
 
 def _new(run: Any, problem: Problem, default: list[np.ndarray], trials: int, left: float, folder: Path) -> Any:
