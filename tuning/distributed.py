@@ -153,16 +153,19 @@ def units_on_ray(seconds_left: Callable[[], float] = lambda: inf) -> RunUnits:
         held = _shared(arguments)
         references = {key: ray.put(value) for key, value in held.items()}
         pending = [task.remote(function, *(references.get(id(a), a) for a in unit)) for unit in arguments]
-        late = False
+        late, done = False, 0
         try:
             for reference in pending:
                 left = seconds_left()
-                yield _result(reference, None if left == inf else max(left, 0.0))
+                result = _result(reference, None if left == inf else max(left, 0.0))
+                done += 1
+                yield result
         except TimeoutError:
             late = True
             raise _spent(function) from None
         finally:
-            for reference in pending:
+            # Ray 2.60 aborts the driver when a task is cancelled in the moment in which it ends: never one that has.
+            for reference in pending[done:]:
                 ray.cancel(reference, force=late)  # a unit that never returns would not see a polite one
 
     return run_units
