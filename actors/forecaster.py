@@ -195,6 +195,7 @@ class Forecaster:
             serving = self._serving.get(timeframe)
             if symbols and serving and self._record.may_take(len(symbols)):
                 self._forecast(timeframe, symbols, serving)
+                self._judge(timeframe, serving)  # afterwards: nobody waits for a verdict
 
     def _forecast(self, timeframe: str, symbols: list[str], serving: Serving) -> None:
         """All given symbols in one call. Those that fail stay due."""
@@ -207,7 +208,6 @@ class Forecaster:
         for table in bars.values():
             self._record.settle(table)
         self._record.learn(timeframe)
-        self._judge(timeframe, serving)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
             self._note(f"bars {symbol}/{timeframe}", f"{serving.version.id} gave no forecast of {symbol}.")

@@ -10,15 +10,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.progress import Progress
 from configs.settings import Settings, load_settings
-from market.errors import ClusterError, LstmcError, ModelError
-
-if TYPE_CHECKING:
-    from tuning.model_version import ModelVersion
-    from tuning.registry import Registry
+from market.errors import ClusterError, LstmcError
 
 BACKFILL_SECONDS = 600.0
 
@@ -97,7 +93,7 @@ def _champions(settings: Settings, progress: Progress) -> None:
 
     registry = Registry.of(settings)
     for timeframe in settings.timeframes:
-        champion = _usable_champion(registry, timeframe, progress)
+        champion = registry.sound_champion(timeframe, progress.say)
         what = f"fitting the econometric champion for {timeframe}"
         if champion is None:
             future = _fit_champion(settings, timeframe)
@@ -105,16 +101,6 @@ def _champions(settings: Settings, progress: Progress) -> None:
             progress.say(f"champion of {timeframe}: {model_id} (econometric)")
         else:
             progress.say(f"champion of {timeframe}: {champion.id} ({champion.kind})")
-
-
-def _usable_champion(registry: Registry, timeframe: str, progress: Progress) -> ModelVersion | None:
-    """None, and a line that says why, when its files are gone, changed or not signed: another is fitted then."""
-    try:
-        champion = registry.champion(timeframe)
-        return registry.verified(champion.id) if champion else None
-    except ModelError as error:
-        progress.say(error.message)
-        return None
 
 
 def _await_champion(future: Future[Any], meanwhile: Callable[[], None]) -> str:

@@ -153,22 +153,26 @@ def units_on_ray(seconds_left: Callable[[], float] = lambda: inf) -> RunUnits:
         held = _shared(arguments)
         references = {key: ray.put(value) for key, value in held.items()}
         pending = [task.remote(function, *(references.get(id(a), a) for a in unit)) for unit in arguments]
-        late, done = False, 0
+        late = False
         try:
             for reference in pending:
                 left = seconds_left()
-                result = _result(reference, None if left == inf else max(left, 0.0))
-                done += 1
-                yield result
+                yield _result(reference, None if left == inf else max(left, 0.0))
         except TimeoutError:
             late = True
             raise _spent(function) from None
         finally:
-            # Ray 2.60 aborts the driver when a task is cancelled in the moment in which it ends: never one that has.
-            for reference in pending[done:]:
+            for reference in _unfinished(pending):
                 ray.cancel(reference, force=late)  # a unit that never returns would not see a polite one
 
     return run_units
+
+
+def _unfinished(references: list[Any]) -> list[Any]:
+    """Those that have no result. Ray 2.60 aborts the driver when it cancels a task whose end it has not booked yet."""
+    import ray
+
+    return ray.wait(references, num_returns=len(references), timeout=0)[1] if references else []
 
 
 def slots() -> int:

@@ -109,12 +109,14 @@ def advance_all(
 
     A net without another of its shape is trained by itself; the CPU-seconds of a program are shared out equally.
     """
+    if not together:
+        return [advance(chain, state, device) for chain, state in zip(chains, states, strict=True)]
     from tuning.learners.batched import fit_nets_together, shape_key
 
     made: dict[int, ChainState] = {}
     groups: dict[tuple[object, ...], list[int]] = {}
     for k, (chain, state) in enumerate(zip(chains, states, strict=True)):
-        if together and not chain.links[state.done].is_idle:
+        if not chain.links[state.done].is_idle:
             family, settings, _, lesson = _task(chain, state)
             groups.setdefault(shape_key(family, settings, lesson, bool(state.net)), []).append(k)
     for group in (group for group in groups.values() if len(group) > 1):

@@ -184,6 +184,16 @@ class Registry:
         pointer = self.champion_pointer(timeframe)
         return None if pointer is None else self.get(pointer["id"])
 
+    def sound_champion(self, timeframe: str, tell: Callable[[str], None]) -> ModelVersion | None:
+        """The champion, every byte verified. None when there is none, or, told why, when its files are gone, changed or not
+        signed: training repairs that."""
+        try:
+            champion = self.champion(timeframe)
+            return self.verified(champion.id) if champion else None
+        except ModelError as error:
+            tell(error.message)
+            return None
+
     def champion_pointer(self, timeframe: str) -> dict[str, Any] | None:
         """{"id", "since", "why"} of the champion, cheap to poll."""
         try:

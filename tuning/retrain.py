@@ -216,7 +216,7 @@ def _run(
     preset = replace(preset, families=tuple(f for f in preset.families if f in oof.families))
     wall.check("the gate")
     progress.line("the gate")
-    champion = sound_champion(registry, timeframe, progress)
+    champion = registry.sound_champion(timeframe.value, progress.line)
     gate = judge(oof, champion_losses(registry, champion, oof, recipe(preset)), leaks)
     floor = judge_floor(oof, leaks)
     lost = would_lose(champion, gate)
@@ -281,19 +281,9 @@ def econometric_champion(settings: Settings, timeframe: str | Timeframe) -> Mode
     floor = judge_floor(oof, leaks)
     report = make_report(oof, NOBODY, floor, timeframe, preset, data, time.monotonic() - started)
     model = build(registry, data, timeframe, preset, oof, NOBODY, floor, in_process, report)
-    if sound_champion(registry, timeframe, Progress(sys.stderr)) is None:
+    if registry.sound_champion(timeframe.value, Progress(sys.stderr).line) is None:
         registry.promote(model.id, "The econometric baseline: the first champion, until a challenger passes the gate.")
     return model
-
-
-def sound_champion(registry: Registry, timeframe: Timeframe, progress: Progress) -> ModelVersion | None:
-    """The champion, verified; None, and a line that says so, when its files are gone or damaged: training repairs that."""
-    try:
-        champion = registry.champion(timeframe.value)
-        return registry.verified(champion.id) if champion else None
-    except ModelError as error:
-        progress.line(f"the champion cannot be compared with: {error.message}")
-        return None
 
 
 # A gate at which no learner stood.

@@ -192,6 +192,13 @@ def within_space(default: Boosting | Nets) -> dict[str, Any]:
     return {name: getattr(default, name) for name in space(default)}
 
 
+def sampler(problem: Problem, trials: int) -> Any:
+    """Optuna's TPE, random in its first trials."""
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=problem.seed, n_startup_trials=min(6, max(trials // 2, 1)))
+
+
 def local_study(run_units: RunUnits) -> Study:
     """Optuna ask and tell, one trial after another; the families of a trial run side by side on `run_units`."""
 
@@ -203,7 +210,7 @@ def local_study(run_units: RunUnits) -> Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         ranges = space(problem.default)
         asked = optuna.create_study(
-            sampler=optuna.samplers.TPESampler(seed=problem.seed, n_startup_trials=min(6, max(trials // 2, 1))),
+            sampler=sampler(problem, trials),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
         )
         point, loss = within_space(problem.default), compared(default, default, max(problem.horizons))[0]

@@ -15,7 +15,7 @@ import numpy as np
 
 from tuning.cross_validate import in_process
 from tuning.distributed import be_modest, slots
-from tuning.search import INNER_FOLDS, Problem, Study, Trial, compared, run_trial, space, within_space
+from tuning.search import INNER_FOLDS, Problem, Study, Trial, compared, run_trial, sampler, space, within_space
 
 
 def study_on_ray(folder: Path) -> Study:
@@ -57,7 +57,7 @@ def _new(run: Any, problem: Problem, default: list[np.ndarray], trials: int, lef
         space=space(problem.default),
         metric="loss",
         mode="min",
-        sampler=optuna.samplers.TPESampler(seed=problem.seed, n_startup_trials=min(6, max(trials // 2, 1))),
+        sampler=sampler(problem, trials),
         points_to_evaluate=[within_space(problem.default)],
         evaluated_rewards=[compared(default, default, max(problem.horizons))[0]],
     )

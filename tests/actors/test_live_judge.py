@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from benchmarks.live_trust import CLOSES, H, first_alarm, simulated_losses
 from market.forecasts import BaselineForecast, Forecast, HorizonForecast, iso_utc
 from market.market_clock import add_open_time
 from tests.actors.test_forecaster import version
-from tuning.bundle import save_bundle
+from tests.made_bundles import new_bundle
 from tuning.bundle_signature import BundleKeys
 from tuning.model_version import ModelVersion
 from tuning.registry import Registry
@@ -185,29 +184,14 @@ def test_the_ledger_gives_forecasts_beside_their_outcomes(tmp_path: Path) -> Non
 # In the registry
 
 
-class Weightless:
-    bars_needed, spec_digest = 1, "spec"
-
-    def __init__(self, value: int) -> None:
-        self.value = value
-
-    def save(self, folder: Path) -> None:
-        (folder / "ensemble.json").write_text(json.dumps({"value": self.value}))
-
-    def forecast(self, bars: Any) -> Any:
-        return {}
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "registry", BundleKeys(tmp_path / "keys"))
 
 
 def add(registry: Registry, tmp_path: Path, value: int, kind: str) -> ModelVersion:
-    fields = {"timeframe": "H1", "kind": kind, "symbols": ("EURUSD",), "horizons": (1, H), "trained_from": MONDAY,
-              "trained_until": MONDAY, "data_version": "bars@1"}  # fmt: skip
-    save_bundle(Weightless(value), fields, tmp_path / f"new{value}", report={"recipe": f"recipe of {kind}"})
-    made = registry.add(tmp_path / f"new{value}")
+    folder = new_bundle(tmp_path / f"new{value}", value, kind=kind, report={"recipe": f"recipe of {kind}"})
+    made = registry.add(folder)
     registry.promote(made.id, f"{kind} {value}")
     return made
 

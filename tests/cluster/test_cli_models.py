@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,10 @@ import pytest
 from cluster.cli import app
 from cluster.console import run
 from configs.settings import Settings, ensure_secrets, make_settings, save_settings
-from tuning.bundle import save_bundle, sign
+from tests.made_bundles import new_bundle
+from tuning.bundle import sign
 from tuning.bundle_signature import BundleKeys
 from tuning.registry import Registry
-
-
-class Constant:
-    bars_needed, spec_digest = 1, "spec"
-
-    def __init__(self, value: int) -> None:
-        self.value = value
-
-    def save(self, folder: Path) -> None:
-        (folder / "ensemble.json").write_text(json.dumps({"value": self.value}))
-
-    def forecast(self, bars: Any) -> Any:
-        return {}
-
-
-def new_bundle(folder: Path, value: int) -> Path:
-    fields = {
-        "timeframe": "H1",
-        "kind": "econometric",
-        "symbols": ("EURUSD",),
-        "horizons": (1, 24),
-        "trained_from": datetime(2019, 1, 1, tzinfo=UTC),
-        "trained_until": datetime(2020, 1, 1, tzinfo=UTC),
-        "data_version": "bars@1",
-        "made_at": datetime(2026, 1, 1, value, tzinfo=UTC),
-    }
-    save_bundle(Constant(value), fields, folder, report={"targets": {}})
-    return folder
 
 
 @pytest.fixture
@@ -58,7 +30,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def models(settings: Settings, tmp_path: Path) -> dict[str, str]:
     registry = Registry.of(settings)
     made = {
-        name: registry.add(new_bundle(tmp_path / name, k)).id for k, name in enumerate(("sound", "edited", "unsigned"))
+        name: registry.add(new_bundle(tmp_path / name, k, hour=k, report={"targets": {}})).id
+        for k, name in enumerate(("sound", "edited", "unsigned"))
     }
     manifest = registry.path(made["edited"]) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"econometric"', '"stack"'))
@@ -110,7 +83,7 @@ def test_a_model_from_another_machine_is_refused_until_its_key_is_trusted(
     settings: Settings, models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     theirs = BundleKeys(tmp_path / "their_keys")
-    folder = new_bundle(tmp_path / "copied", 7)
+    folder = new_bundle(tmp_path / "copied", 7, report={"targets": {}})
     sign(folder, theirs)
     model_id = json.loads((folder / "manifest.json").read_text())["version"]["id"]
     folder.rename(settings.registry_path / "models" / model_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from tuning.distributed import units_on_ray
 from tuning.learners.fitting import NET_FAMILIES
 from tuning.net_chain import Chain, ChainState, run_chain
 from tuning.net_training import train_chains
+
+
+def fail_or_wait(gate: str) -> None:
+    if not gate:
+        raise ModelError("made to fail")
+    Path(gate).read_text()
+
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray Train meets deprecations of Ray's own
 
@@ -49,9 +57,27 @@ def assert_same(made: list[ChainState], expected: list[ChainState]) -> None:
                 np.testing.assert_array_equal(first, second)
 
 
-def test_as_tasks_they_are_the_same_bytes(chains: list[Chain], here: list[ChainState]) -> None:
+def test_as_tasks_they_are_the_same_bytes(
+    chains: list[Chain], here: list[ChainState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled: list[object] = []  # Ray aborts this process when the end of a task and its cancelling meet
+    monkeypatch.setattr("ray.cancel", lambda reference, **_: cancelled.append(reference))
     units = [(c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains]
     assert_same(list(units_on_ray()(fit_unit, units)), here)
+    assert cancelled == []
+
+
+def test_when_a_unit_fails_only_those_that_still_run_are_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled: list[object] = []
+    monkeypatch.setattr("ray.cancel", lambda reference, **_: cancelled.append(reference))
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with pytest.raises(ModelError, match="made to fail"):
+        list(units_on_ray()(fail_or_wait, [("",), (str(gate),)]))
+    assert len(cancelled) == 1
+    gate.write_text("go")  # or the unit would hold its CPU for ever
 
 
 def test_in_one_ray_train_run_they_are_the_same_bytes(

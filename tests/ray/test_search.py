@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ray.conftest import eventually
-from tests.ray.search_driver import TRIALS
+from tests.ray.search_driver import DONE_FIRST, TRIALS, ended
 from tuning.search import INNER_FOLDS
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @contextmanager
-def driver(folder: Path, temporary: Path) -> Iterator[subprocess.Popen[str]]:
+def driver(folder: Path, temporary: Path, *begun: str) -> Iterator[subprocess.Popen[str]]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))}
-    words = [sys.executable, "-m", "tests.ray.search_driver", str(folder), str(temporary)]
+    words = [sys.executable, "-m", "tests.ray.search_driver", str(folder), str(temporary), *begun]
     environment = clean | {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
     with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -29,20 +29,15 @@ def driver(folder: Path, temporary: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def ended(folder: Path) -> dict[Path, float]:
-    """When each trial that is done wrote its last word."""
-    files = [f for f in folder.glob("boosting/*/result.json") if '"done": true' in f.read_text()]
-    return {file: file.stat().st_mtime for file in files}
-
-
 def test_a_killed_search_is_resumed(tmp_path_factory) -> None:
     folder = tmp_path_factory.mktemp("search")
-    with driver(folder, tmp_path_factory.mktemp("a")) as killed:
-        eventually(lambda: len(ended(folder)) >= 1, 240, "a trial")
+    begun = tmp_path_factory.mktemp("begun") / "trials"
+    with driver(folder, tmp_path_factory.mktemp("a"), str(begun)) as killed:
+        eventually(lambda: len(ended(folder)) >= DONE_FIRST, 240, "the first trials on Tune's record")
         killed.kill()
         killed.wait()
     before = ended(folder)
-    assert before  # on a quick machine the search may be over by now: then nothing may run again
+    assert len(before) == DONE_FIRST, "it was killed in the middle"
     with driver(folder, tmp_path_factory.mktemp("b")) as resumed:
         said = json.loads(resumed.communicate(timeout=300)[0].splitlines()[-1])
     assert resumed.returncode == 0

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
+import threading
 from dataclasses import replace
 from math import inf
 
@@ -130,8 +130,7 @@ def pid(_: int) -> int:
 
 
 def never_returns() -> None:
-    while True:
-        time.sleep(60)
+    threading.Event().wait()
 
 
 def test_a_unit_that_never_returns_is_killed_and_later_ones_run():

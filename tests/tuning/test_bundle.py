@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +8,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from market.errors import BundleRefused
+from tests.made_bundles import CARD
 from tuning import bundle
 from tuning.bundle_signature import BundleKeys
 
-FIELDS = {
-    "timeframe": "H1",
-    "kind": "stack",
-    "symbols": ("EURUSD", "USDJPY"),
-    "horizons": (1, 24),
-    "trained_from": datetime(2019, 1, 1, tzinfo=UTC),
-    "trained_until": datetime(2020, 1, 1, tzinfo=UTC),
-    "data_version": "bars@3",
-}
+FIELDS = CARD | {"kind": "stack", "symbols": ("EURUSD", "USDJPY"), "data_version": "bars@3"}
 
 
 class TinyModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import struct
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,10 @@ import pytest
 import safetensors.numpy
 
 from market.errors import BundleRefused
+from tests.made_bundles import CARD
 from tuning import bundle
 from tuning.bundle_signature import BundleKeys
 
-FIELDS = {
-    "timeframe": "H1",
-    "kind": "stack",
-    "symbols": ("EURUSD",),
-    "horizons": (1, 24),
-    "trained_from": datetime(2019, 1, 1, tzinfo=UTC),
-    "trained_until": datetime(2020, 1, 1, tzinfo=UTC),
-    "data_version": "bars@3",
-}
 FILES = {  # one of each kind that a bundle may hold
     "ensemble.json": b'{"weights": [1.0]}',
     "gru/weights.safetensors": safetensors.numpy.save({"w": np.array([0.5, 1.5])}),
@@ -57,7 +48,7 @@ def keys(tmp_path):
 
 def signed(tmp_path: Path, keys: BundleKeys, changed: dict[str, bytes] | None = None) -> Path:
     folder = tmp_path / "bundle"
-    bundle.save_bundle(Files(changed), FIELDS, folder, report={"targets": {}}, losses={"rv24": np.ones(3)})
+    bundle.save_bundle(Files(changed), CARD, folder, report={"targets": {}}, losses={"rv24": np.ones(3)})
     bundle.sign(folder, keys)
     return folder
 

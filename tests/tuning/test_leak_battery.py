@@ -150,23 +150,17 @@ def test_a_purge_one_bar_too_short_is_caught(bars, monkeypatch):
     """One training label ends one bar inside the test: the smallest leak there is."""
     horizon = max(Timeframe.H1.horizons)
 
-    def short(time, label_end, scheme, *, warm_up=0):
-        made = []
-        for f in purged_walk_forward(time, label_end, scheme, warm_up=warm_up):
-            first = int(f.test.min())
-            made.append(replace(f, train=np.arange(f.train.min(), first - horizon + 2)))
-        return made
+    def trained_until(bars_too_many):
+        def cut(time, label_end, scheme, *, warm_up=0):
+            made = purged_walk_forward(time, label_end, scheme, warm_up=warm_up)
+            ends = [int(f.test.min()) - horizon + 1 + bars_too_many for f in made]
+            return [replace(f, train=np.arange(f.train.min(), end)) for f, end in zip(made, ends, strict=True)]
 
-    def exact(time, label_end, scheme, *, warm_up=0):
-        made = []
-        for f in purged_walk_forward(time, label_end, scheme, warm_up=warm_up):
-            first = int(f.test.min())
-            made.append(replace(f, train=np.arange(f.train.min(), first - horizon + 1)))
-        return made
+        return cut
 
-    monkeypatch.setattr(panel, "purged_walk_forward", exact)
+    monkeypatch.setattr(panel, "purged_walk_forward", trained_until(0))
     assert failed(bars) == set(), "the last label ends with the first test bar's own close"
-    monkeypatch.setattr(panel, "purged_walk_forward", short)
+    monkeypatch.setattr(panel, "purged_walk_forward", trained_until(1))
     assert failed(bars) == {"perturbed_future"}
 
 

@@ -5,44 +5,14 @@ import json
 import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from market.errors import BundleRefused, ModelError, NoChampion
-from tuning.bundle import save_bundle, sign
+from tests.made_bundles import new_bundle
+from tuning.bundle import sign
 from tuning.bundle_signature import BundleKeys, refused
 from tuning.registry import Registry
-
-
-class Constant:
-    bars_needed = 1
-    spec_digest = "spec"
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def save(self, folder: Path) -> None:
-        (folder / "ensemble.json").write_text(json.dumps({"value": self.value}))
-
-    def forecast(self, bars):
-        return {}
-
-
-def new_bundle(folder: Path, value: float, timeframe: str = "H1", hour: int = 0) -> Path:
-    fields = {
-        "timeframe": timeframe,
-        "kind": "econometric",
-        "symbols": ("EURUSD",),
-        "horizons": (1, 24),
-        "trained_from": datetime(2019, 1, 1, tzinfo=UTC),
-        "trained_until": datetime(2020, 1, 1, tzinfo=UTC),
-        "data_version": "bars@1",
-        "made_at": datetime(2026, 1, 1, hour, tzinfo=UTC),
-    }
-    save_bundle(Constant(value), fields, folder)
-    return folder
 
 
 @pytest.fixture

@@ -20,7 +20,16 @@ from torch.nn import functional
 from market.errors import InputError
 from tuning.learners.attention import Attention
 from tuning.learners.recurrent_batched import scan
-from tuning.learners.sequence import DIRECTION_WEIGHT, HEADS, RATIO_RANGE, Net, SequenceModel, _owners, batches
+from tuning.learners.sequence import (
+    DIRECTION_WEIGHT,
+    HEADS,
+    RATIO_RANGE,
+    Net,
+    SequenceModel,
+    _owners,
+    batches,
+    one_cycle,
+)
 from tuning.presets import Nets
 from tuning.windows import make_chunks
 
@@ -311,7 +320,7 @@ def _schedules(members: Sequence[_Member]) -> tuple[torch.Tensor, ...]:
     table = np.empty((4, members[0].steps, len(members), 1))
     for k, m in enumerate(members):
         optimizer = torch.optim.AdamW([torch.zeros(1)], lr=m.rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, m.rate, total_steps=m.steps, pct_start=0.2)
+        schedule = one_cycle(optimizer, m.rate, m.steps)
         for t in range(m.steps):
             rate, beta = optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"][0]
             size, kept = rate / (1 - beta ** (t + 1)), 1 - rate * m.settings.weight_decay

@@ -147,7 +147,7 @@ def _train(net: Net, settings: Nets, steps: int, rate: float, lesson: Lesson, sh
     chunks = make_chunks(lesson.starts, lesson.rows, settings.warm_up, settings.body)
     symbol = _owners(chunks.rows, lesson.starts, np.arange(len(lesson.starts) - 1))
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.2)
+    schedule = one_cycle(optimizer, rate, steps)
     long = torch.tensor([h > 1 for h in lesson.horizons], device=device)
     labels = np.concatenate([np.clip(lesson.ratio, *RATIO_RANGE), lesson.up, lesson.offset], axis=1, dtype=np.float32)
     net.train()
@@ -161,6 +161,12 @@ def _train(net: Net, settings: Nets, steps: int, rate: float, lesson: Lesson, sh
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, rate: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+    """A fifth of the steps up to `rate`, then down; of few steps more, since torch divides by a rise of none."""
+    rise = max(0.2, 1.5 / max(steps, 2))
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=rise)
 
 
 def batches(chunks: int, batch: int, steps: int, shuffle: np.random.Generator) -> Iterator[np.ndarray]:
