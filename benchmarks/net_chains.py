@@ -68,7 +68,7 @@ def losses(out: OutOfFold, family: str) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="lstmc bench net_chains", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.net_chains", description=__doc__)
     parser.add_argument("--bars", type=Path, required=True, help="folder of SYMBOL_H1.parquet | .csv")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--families", default=",".join(NET_FAMILIES))
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     seeds = [int(seed) for seed in given.seeds.split(",")]
     figures = compare(given.bars, given.preset, tuple(given.families.split(",")), seeds)
     words = sys.argv[1:] if argv is None else argv
-    print(json.dumps(figures | {"command": " ".join(["lstmc bench net_chains", *words]), "machine": machine()}))
+    print(json.dumps(figures | {"command": " ".join(["python -m benchmarks.net_chains", *words]), "machine": machine()}))
     return 0
 
 

@@ -57,6 +57,11 @@ def temp_dir(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"lstmc-{uid}-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
 
 
+def mt5_temp_dir(run: Run) -> Path:
+    """Of the second raylet on the head's machine; removed together with the head's."""
+    return Path(run.temp_dir) / "mt5"
+
+
 def auth_environment(settings: Settings) -> dict[str, str]:
     """What a process needs to talk to this cluster."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": settings.secret("ray_token").get_secret_value()}
@@ -165,10 +170,14 @@ def head_command(settings: Settings, cores: int, ports: Mapping[str, int]) -> li
     ]  # fmt: skip
 
 
-def mt5_command(gcs_address: str, ports: Mapping[str, int]) -> list[str]:
-    """`ray start` of the node that holds the terminal: the `mt5` resource, zero CPUs so that nothing else lands there."""
+def mt5_command(gcs_address: str, temp_dir: Path, ports: Mapping[str, int]) -> list[str]:
+    """`ray start` of the node that holds the terminal: the `mt5` resource, zero CPUs so that nothing else lands there.
+
+    `temp_dir` is its own, never the head's: with a shared one it would unpack a job's code anew, in place of the
+    folder in which the job is running already, and whatever looks for its working directory there dies (MKL does).
+    """
     return [
-        "ray", "start", "--block", f"--address={gcs_address}", "--num-cpus=0", "--num-gpus=0", '--resources={"mt5": 1}',
+        "ray", "start", "--block", f"--address={gcs_address}", f"--temp-dir={temp_dir}", "--num-cpus=0", "--num-gpus=0", '--resources={"mt5": 1}',
         "--labels=role=mt5,os=linux", f"--object-store-memory={MT5_MEMORY}", *_port_flags(ports),
     ]  # fmt: skip
 
@@ -232,7 +241,8 @@ def start_mt5_node(settings: Settings, run: Run) -> Run:
     """Start the second raylet of a running head, which plays the terminal's host. Returns before it has joined: see `bootstrap`."""
     home = settings.home_path
     environment = ray_environment(settings, run.run_id, "mt5")
-    command = mt5_command(gcs_address(settings), helper_ports(NODE_HELPERS, run.ports.values()))
+    ports = helper_ports(NODE_HELPERS, run.ports.values())
+    command = mt5_command(gcs_address(settings), mt5_temp_dir(run), ports)
     node = _spawn(command, environment, home / "logs" / "mt5_node.log")
     run = run.with_process("mt5", node)
     write_run(home, run)

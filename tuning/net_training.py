@@ -1,7 +1,7 @@
 """All nets of a retrain in one Ray Train run: its workers share the chains and save them after every fold.
 
 A killed worker costs the fold it was in: Ray Train starts the workers again and they read the last checkpoint. Starting
-a run costs 16-25 CPU-seconds: never one per fold.
+a run costs more than a small net's whole training: never one per fold.
 """
 
 from __future__ import annotations

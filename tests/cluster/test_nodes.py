@@ -87,7 +87,8 @@ def test_the_temp_dir_is_short_and_one_per_home() -> None:
 
 
 def test_the_mt5_node_has_the_resource_and_no_cpus() -> None:
-    command = nodes.mt5_command("127.0.0.1:6379", {"metrics-export-port": 20001})
+    command = nodes.mt5_command("127.0.0.1:6379", Path("/tmp/x/mt5"), {"metrics-export-port": 20001})
+    assert "--temp-dir=/tmp/x/mt5" in command  # not the head's: see mt5_command
     assert "--num-cpus=0" in command
     assert '--resources={"mt5": 1}' in command
     assert "--labels=role=mt5,os=linux" in command
@@ -96,7 +97,7 @@ def test_the_mt5_node_has_the_resource_and_no_cpus() -> None:
 def test_the_token_is_on_no_command_line(settings: Settings) -> None:
     token = (settings.home_path / "secrets" / "ray_token").read_text()
     plans = [*nodes.node_plan("head", settings, "h"), *nodes.node_plan("worker", settings, "h")]
-    commands = [*nodes.head_command(settings, 2, {}), *nodes.mt5_command("x:1", {}), *plans]
+    commands = [*nodes.head_command(settings, 2, {}), *nodes.mt5_command("x:1", Path("/tmp/x"), {}), *plans]
     assert not any(token in word for word in commands)
 
 
