@@ -6,6 +6,7 @@ a run costs more than a small net's whole training: never one per fold.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import uuid
@@ -108,6 +109,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     import torch
 
     be_modest()
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it says each report twice, whatever LoggingConfig says
     context = ray.train.get_context()
     chains: list[Chain] = ray.get(config["chains"])
     states = _last_states(chains)
@@ -120,6 +122,8 @@ def _train_worker(config: dict[str, Any]) -> None:
         for k, state in zip(due, made, strict=True):
             states[k] = state
         _report(chains, states, mine, link)
+        if context.get_world_rank() == 0:
+            print(f"nets: {link + 1} of {last} links, {len(chains)} chains", flush=True)
 
 
 def _last_states(chains: Sequence[Chain]) -> list[ChainState]:
