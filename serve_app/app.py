@@ -14,9 +14,10 @@ from ray.serve.handle import DeploymentHandle
 
 from configs.settings import Settings, load_settings
 from market.forecasts import BoardUpdate
-from serve_app.api import Lookups, make_api
+from serve_app.api import make_api
 from serve_app.board import board_for
 from serve_app.follower import Follower
+from serve_app.paging import HistoryAsk, Lookups
 from serve_app.predictor import Predictor, bundle_loader
 from serve_app.rate_limit import RateLimiter
 
@@ -64,15 +65,15 @@ def ledger_lookups(settings: Settings) -> Lookups:
     """Reads past forecasts straight from the ledger's database, which is opened at the first question."""
     opened: list[Any] = []
 
-    def read(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:
+    def read(ask: HistoryAsk) -> list[dict[str, Any]]:
         from actors.prediction_ledger import PredictionLedger
 
         if not opened:
             opened.append(PredictionLedger.of(settings))
-        return opened[0].history(symbol, timeframe, limit)
+        return opened[0].history(ask.symbol, ask.timeframe, ask.limit, ask.before, since=ask.since, after=ask.after)
 
-    async def history(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(read, symbol, timeframe, limit)
+    async def history(ask: HistoryAsk) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(read, ask)
 
     return Lookups(history)
 

@@ -16,9 +16,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 from configs.settings import Settings
 from market.forecasts import BoardUpdate
-from serve_app.api import Lookups, make_api
+from serve_app.api import make_api
 from serve_app.auth import issue_token
 from serve_app.board import board_for
+from serve_app.paging import Lookups
 from serve_app.rate_limit import RateLimiter
 from tests.browser.forecast_page import ForecastPage
 from tests.serve_app.made_board import MadeMarket, SetClock, make_test_settings

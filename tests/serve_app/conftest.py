@@ -12,9 +12,10 @@ import pytest
 from fastapi import FastAPI
 
 from configs.settings import Settings
-from serve_app.api import Lookups, make_api
+from serve_app.api import make_api
 from serve_app.auth import issue_token
 from serve_app.board import Board, board_for
+from serve_app.paging import HistoryAsk, Lookups
 from serve_app.rate_limit import RateLimiter
 from tests.serve_app.made_board import MadeMarket, SetClock, make_test_settings
 
@@ -71,8 +72,10 @@ def make_desk(tmp_path: Path) -> Any:
         past: list[dict[str, Any]] = []
         board = board_for(settings, clock.now)
 
-        async def history(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:
-            return [row for row in past if row["symbol"] == symbol and row["timeframe"] == timeframe][:limit]
+        async def history(ask: HistoryAsk) -> list[dict[str, Any]]:
+            return [row for row in past if (row["symbol"], row["timeframe"]) == (ask.symbol, ask.timeframe)][
+                : ask.limit
+            ]
 
         app = make_api(settings, board, RateLimiter(settings.requests_per_minute), clock, Lookups(history))
         return Desk(settings, clock, MadeMarket(), board, app, Client(app), past)

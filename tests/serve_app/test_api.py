@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from market.errors import MarketUnavailable
-from serve_app.api import Lookups, make_api
+from serve_app.api import make_api
+from serve_app.examples import EXAMPLES
 from serve_app.headers import CONTENT_SECURITY_POLICY
+from serve_app.paging import Lookups
 from serve_app.rate_limit import RateLimiter
 from serve_app.responses import (
-    EXAMPLES,
     BarsBody,
     ForecastBody,
     ForecastsBody,
@@ -85,12 +86,6 @@ def test_bars_are_the_newest_oldest_first(desk: Any) -> None:
     body = desk.get("/api/v1/bars/EURUSD?limit=3").json()
     assert body["columns"] == ["close_time", "open", "high", "low", "close"]
     assert [row[0] for row in body["bars"]] == ["2026-03-04T10:00:00Z", "2026-03-04T11:00:00Z", "2026-03-04T12:00:00Z"]
-
-
-def test_history_comes_from_the_lookup(desk: Any) -> None:
-    desk.past += [{"symbol": "EURUSD", "timeframe": "H1", "n": i} for i in range(5)]
-    body = desk.get("/api/v1/predictions/EURUSD/history?limit=2").json()
-    assert (body["count"], [row["n"] for row in body["forecasts"]]) == (2, [0, 1])
 
 
 def test_a_lookup_that_cannot_look_is_a_503(desk: Any) -> None:
@@ -167,7 +162,7 @@ def test_ready_once_there_are_forecasts(desk: Any) -> None:
 
 def test_another_method_is_a_problem(desk: Any) -> None:
     answer = desk.client.post("/api/v1/signals", headers=desk.bearer())
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert answer.json()["type"] == "urn:lstmc:problem:method-not-allowed"
 
 

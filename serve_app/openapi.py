@@ -1,0 +1,96 @@
+"""What /openapi.json says beyond what FastAPI finds out by itself: problems, headers, forms, and what is served here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
+
+from configs.settings import Settings
+from serve_app import problems
+from serve_app.board import Answer, etag_of
+from serve_app.examples import CSV, EXAMPLES, PROBLEMS, problem_example
+from serve_app.reply import JSON, conditional
+from serve_app.representation import Representation
+from serve_app.responses import ProblemBody
+
+ADDRESSES = ("/openapi.json", "/api/v1/openapi.json")
+READ = (401, 403, 429, 503)
+OF_A_TIMEFRAME = (*READ, 422)
+OF_A_SYMBOL = (*OF_A_TIMEFRAME, 404)
+_ID = {"X-Request-Id": {"description": "yours, if you sent one", "required": True, "schema": {"type": "string"}}}
+_TAG = {"ETag": {"description": "for If-None-Match", "required": True, "schema": {"type": "string"}}}
+_RETRY = {"Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}}
+_LINK = {"Link": {"description": 'the next page, rel="next", where there is one', "schema": {"type": "string"}}}
+_BUDGET = {
+    f"RateLimit-{name}": {"description": what, "required": True, "schema": {"type": "integer", "minimum": 0}}
+    for name, what in (
+        ("Limit", "requests a minute"),
+        ("Remaining", "what is left of them"),
+        ("Reset", "seconds until the oldest request leaves the minute"),
+    )
+}
+
+
+def documented(
+    model: type[BaseModel], *statuses: int, tagged: bool = True, paged: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: its answer with an example and headers, and the problems it can meet."""
+    budget = _BUDGET if 401 in statuses else {}
+    kept = _TAG if tagged else {}
+    content: dict[str, Any] = {JSON: {"example": EXAMPLES[model]}}
+    if 406 in statuses:
+        content |= {
+            Representation.ARROW.value: {"schema": {"type": "string", "format": "binary"}, "example": "an IPC stream"},
+            Representation.CSV.value: {"schema": {"type": "string"}, "example": CSV[model]},
+        }
+    described: dict[int | str, dict[str, Any]] = {
+        200: {"model": model, "content": content, "headers": _ID | kept | budget | (_LINK if paged else {})}
+    }
+    if tagged:
+        described[304] = {"description": "You have it already.", "headers": kept | budget}
+    return described | refused(*statuses)
+
+
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route can meet, and the shape of any other."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({400, *statuses}):
+        headers = _ID | (_RETRY if status in (429, 503) else {})
+        described[status] = _problem(PROBLEMS[status][1], headers, problem_example(status))
+    described["default"] = _problem("Any other problem", _ID, problem_example(400))
+    return described
+
+
+def _problem(description: str, headers: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    content = {problems.MEDIA_TYPE: {"schema": schema, "example": example}}
+    return {"description": description, "headers": headers, "content": content}
+
+
+def add_openapi(app: FastAPI, settings: Settings) -> None:
+    """Serve the description, rendered at the first question."""
+    rendered: list[Answer] = []
+
+    async def openapi(request: Request) -> Response:
+        if not rendered:
+            body = orjson.dumps(description(app, settings))
+            rendered.append(Answer(body, etag_of(body)))
+        return conditional(request, rendered[0], JSON, {"Cache-Control": "no-cache"})
+
+    for address in ADDRESSES:
+        app.add_api_route(address, openapi, include_in_schema=False)
+
+
+def description(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    said = app.openapi()
+    said["components"]["schemas"]["ProblemBody"] = ProblemBody.model_json_schema()
+    served = {"symbol": settings.symbols, "timeframe": settings.timeframes}
+    for operations in said["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if values := served.get(parameter["name"]):
+                    parameter["schema"] = {"type": "string", "enum": list(values)}
+    return said
