@@ -22,9 +22,9 @@ from serve_app.board import Board
 from serve_app.client_address import ClientAddress
 from serve_app.cross_origin import NamedOrigins
 from serve_app.headers import Envelope
+from serve_app.lookups import Lookups
 from serve_app.openapi import add_openapi
 from serve_app.page import add_page
-from serve_app.paging import Lookups
 from serve_app.question import Question
 from serve_app.rate_limit import RateLimiter
 from serve_app.reference_page import add_reference

@@ -91,6 +91,9 @@ def description(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for operations in said["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
                 if values := served.get(parameter["name"]):
-                    parameter["schema"] = {"type": "string", "enum": list(values)}
+                    schema |= {"enum": list(values)}
+                # An address has no null: what is optional is left out.
+                schema |= next((branch for branch in schema.pop("anyOf", ()) if branch["type"] != "null"), {})
     return said

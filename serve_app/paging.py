@@ -1,12 +1,11 @@
-"""What part of the past a request asks for, and where its next page begins. Pure.
+"""Where a page of past forecasts ends and the next one begins. Pure.
 
 A cursor is a row's place in the ledger, as-of in epoch seconds and row number; callers are told that it is opaque.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -14,25 +13,6 @@ from urllib.parse import urlencode
 from market.forecasts import parse_utc
 
 CURSOR = r"^[0-9]{1,10}\.[0-9]{1,9}$"
-
-
-@dataclass(frozen=True)
-class HistoryAsk:
-    """Past forecasts as of [since, before), newest first, at most `limit`; `after`: (as_of, seq) of the last row known."""
-
-    symbol: str
-    timeframe: str
-    limit: int
-    since: datetime | None = None
-    before: datetime | None = None
-    after: tuple[datetime, int] | None = None
-
-
-@dataclass(frozen=True)
-class Lookups:
-    """What the board does not hold. `history(ask)` -> past forecasts with `seq` and outcomes."""
-
-    history: Callable[[HistoryAsk], Awaitable[list[dict[str, Any]]]]
 
 
 def cursor_of(row: Mapping[str, Any]) -> str:

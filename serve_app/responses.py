@@ -96,7 +96,9 @@ class BarsBody(Described):
     timeframe: str
     market: str
     columns: list[str]
-    bars: list[tuple[UtcTime, float, float, float, float]] = Field(description="closed, oldest first, as `columns`")
+    bars: list[Annotated[list[UtcTime | float], Field(min_length=5, max_length=5)]] = Field(
+        description="closed, oldest first, as `columns`"
+    )
     served_at: UtcTime
 
 

@@ -10,8 +10,9 @@ from fastapi import FastAPI, Query, Request, Response
 from market.forecasts import jsonable
 from serve_app.admission import Visit
 from serve_app.board import BAR_COLUMNS, key_of
+from serve_app.lookups import HistoryAsk, Lookups
 from serve_app.openapi import OF_A_SYMBOL, documented
-from serve_app.paging import CURSOR, HistoryAsk, Lookups, cut, next_page, place_of
+from serve_app.paging import CURSOR, cut, next_page, place_of
 from serve_app.problems import unavailable
 from serve_app.question import Moment, Question, TimeframeName, moment
 from serve_app.reply import rendered, reply

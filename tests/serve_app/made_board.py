@@ -9,7 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from actors.prediction_ledger import PredictionLedger
 from configs.settings import Settings, ensure_secrets, make_settings
+from market.bars import bars_from_columns
 from market.forecasts import (
     QUANTILE_LEVELS,
     BoardUpdate,
@@ -19,6 +24,7 @@ from market.forecasts import (
     Signal,
     SkillCard,
     iso_utc,
+    parse_utc,
 )
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
@@ -149,11 +155,27 @@ class MadeMarket:
             rows.append([iso_utc(self.as_of), last, max(last, close) * 1.0002, min(last, close) * 0.9998, close])
         return self.update()
 
-    def forecast(self, code: str) -> Forecast:
-        close = self.bars[code][-1][4]
+    def write_history(self, settings: Settings, n: int, code: str = "EURUSD") -> None:
+        """Put the forecasts of the last `n` H1 bars on record, oldest first, with the outcomes that are known."""
+        ledger = PredictionLedger.of(settings)
+        ledger.append(self.forecast(code, parse_utc(row[0])) for row in self.bars[code][-n:])
+        ledger.settle(self.made_bars(code))
+        ledger.close()
+
+    def made_bars(self, code: str) -> pa.Table:
+        """The bars of `code` as a bar store would hold them."""
+        rows = self.bars[code]
+        opens = np.array([parse_utc(row[0]).replace(tzinfo=None) for row in rows], "datetime64[us]") - np.timedelta64(
+            1, "h"
+        )
+        prices = [np.array([row[i] for row in rows]) for i in range(1, 5)]
+        return bars_from_columns(code, Timeframe.H1, opens, *prices, received_at=NOON)
+
+    def forecast(self, code: str, as_of: datetime | None = None) -> Forecast:
+        close, as_of = self.bars[code][-1][4], as_of or self.as_of
         ratio = {"EURUSD": 1.18, "GBPUSD": 0.86}.get(code, 1.02)
-        horizons = tuple(horizon(code, close, self.as_of, bars, ratio) for bars in (1, 24))
-        return Forecast(code, "H1", self.as_of, close, horizons, self.model().id, "bars@412", NOON, self.market)
+        horizons = tuple(horizon(code, close, as_of, bars, ratio) for bars in (1, 24))
+        return Forecast(code, "H1", as_of, close, horizons, self.model().id, "bars@412", NOON, self.market)
 
     def signal(self, code: str) -> Signal:
         if code == "GBPUSD":

@@ -13,7 +13,7 @@ from market.errors import MarketUnavailable
 from serve_app.api import make_api
 from serve_app.examples import EXAMPLES
 from serve_app.headers import CONTENT_SECURITY_POLICY
-from serve_app.paging import Lookups
+from serve_app.lookups import Lookups
 from serve_app.rate_limit import RateLimiter
 from serve_app.responses import (
     BarsBody,

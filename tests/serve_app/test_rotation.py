@@ -18,7 +18,7 @@ from market.errors import ConfigError, InputError
 from serve_app import revocations, token_keys
 from serve_app.api import make_api
 from serve_app.auth import LOOK_SECONDS, SOONER_SECONDS, TokenVerifier, Trust, issue_token, make_token
-from serve_app.paging import Lookups
+from serve_app.lookups import Lookups
 from serve_app.problems import Problem
 from serve_app.rate_limit import RateLimiter
 from serve_app.routes_stream import events
