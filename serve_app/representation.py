@@ -5,16 +5,17 @@ Knows nothing about what is in the table.
 
 from __future__ import annotations
 
+import csv
+import io
 from enum import Enum
 from typing import Annotated, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 from fastapi import Query, Request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from market.forecasts import jsonable
 from mt5_actor_windows.session_wire import to_arrow
 from serve_app.board import Answer, etag_of
 from serve_app.problems import Problem
@@ -62,11 +63,8 @@ def written(table: pa.Table, as_: Representation) -> Answer:
 
 
 def _csv(table: pa.Table) -> bytes:
-    columns = [
-        pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ") if pa.types.is_timestamp(column.type) else column
-        for column in table.columns
-    ]
-    sink = pa.BufferOutputStream()
-    pa.csv.write_csv(pa.table(columns, table.column_names), sink, pa.csv.WriteOptions(quoting_style="needed"))
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table.column_names)
+    writer.writerows(zip(*(jsonable(column.to_pylist()) for column in table.columns), strict=True))
+    return text.getvalue().encode()
