@@ -52,9 +52,9 @@ def is_known(etag: str, if_none_match: list[str]) -> bool:
     return bool(given & {etag.removeprefix("W/"), "*"})
 
 
-def compressed(body: bytes, accept_encoding: list[str]) -> tuple[bytes, str]:
+def compressed(body: bytes, accept_encoding: list[str], at_least: int = COMPRESSED_FROM) -> tuple[bytes, str]:
     """(`body`, "") as it is, or in the coding that the caller likes best; zstd before gzip where it likes both."""
-    if len(body) < COMPRESSED_FROM or not accept_encoding:
+    if len(body) < at_least or not accept_encoding:
         return body, ""
     accepted = parse_accept_header(",".join(accept_encoding))
     liked = {coding: accepted[coding] for coding in ("zstd", "gzip") if accepted[coding] > 0}
