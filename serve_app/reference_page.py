@@ -9,9 +9,12 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 
+from serve_app.board import Answer, etag_of
 from serve_app.page import ASK_AGAIN, MEDIA_TYPES, ONE_YEAR, StaticFile
 from serve_app.problems import Problem
+from serve_app.reply import conditional
 
+WHEEL = "fastapi-offline"
 REFERENCE = Path(__file__).parent / "reference"
 
 
@@ -27,7 +30,7 @@ def swagger_folder() -> Path:
 
 def reference_files() -> dict[str, StaticFile]:
     """Name under /docs -> file. Those of the wheel carry its version, so that they can be kept for a year."""
-    folder, release = swagger_folder(), version("fastapi-offline")
+    folder, release = swagger_folder(), version(WHEEL)
     wheel = {
         f"swagger-ui-{release}{path.suffix}": StaticFile(path, ONE_YEAR)
         for path in (folder / "swagger-ui-bundle.js", folder / "swagger-ui.css")
@@ -37,13 +40,12 @@ def reference_files() -> dict[str, StaticFile]:
 
 def add_reference(app: FastAPI) -> None:
     files = reference_files()
-    html = (REFERENCE / "index.html").read_text()
-    for name in files:
-        html = html.replace("{{" + name.rpartition(".")[2] + "}}", name) if name.startswith("swagger") else html
+    html = (REFERENCE / "index.html").read_text().replace("{{release}}", version(WHEEL)).encode()
+    answer = Answer(html, etag_of(html))
 
     @app.get("/docs", include_in_schema=False)
-    async def reference() -> Response:
-        return Response(html, 200, {"Cache-Control": ASK_AGAIN}, MEDIA_TYPES[".html"])
+    async def reference(request: Request) -> Response:
+        return conditional(request, answer, MEDIA_TYPES[".html"], {"Cache-Control": ASK_AGAIN})
 
     @app.get("/docs/{name}", include_in_schema=False)
     async def reference_file(request: Request, name: str) -> Response:
