@@ -20,11 +20,13 @@ ADDRESSES = ("/openapi.json", "/api/v1/openapi.json")
 READ = (401, 403, 429, 503)
 OF_A_TIMEFRAME = (*READ, 422)
 OF_A_SYMBOL = (*OF_A_TIMEFRAME, 404)
-_ID = {"X-Request-Id": {"description": "yours, if you sent one", "required": True, "schema": {"type": "string"}}}
-_TAG = {"ETag": {"description": "for If-None-Match", "required": True, "schema": {"type": "string"}}}
-_RETRY = {"Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}}
-_LINK = {"Link": {"description": 'the next page, rel="next", where there is one', "schema": {"type": "string"}}}
-_BUDGET = {
+_TEXT = {"type": "string"}
+HEADERS = {
+    "X-Request-Id": {"description": "yours, if you sent one", "required": True, "schema": _TEXT},
+    "ETag": {"description": "for If-None-Match", "required": True, "schema": _TEXT},
+    "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}},
+    "Link": {"description": 'the next page, rel="next", where there is one', "schema": _TEXT},
+} | {
     f"RateLimit-{name}": {"description": what, "required": True, "schema": {"type": "integer", "minimum": 0}}
     for name, what in (
         ("Limit", "requests a minute"),
@@ -32,25 +34,24 @@ _BUDGET = {
         ("Reset", "seconds until the oldest request leaves the minute"),
     )
 }
+BUDGET = tuple(name for name in HEADERS if name.startswith("RateLimit"))
 
 
 def documented(
     model: type[BaseModel], *statuses: int, tagged: bool = True, paged: bool = False
 ) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: its answer with an example and headers, and the problems it can meet."""
-    budget = _BUDGET if 401 in statuses else {}
-    kept = _TAG if tagged else {}
+    budget = BUDGET if 401 in statuses else ()
     content: dict[str, Any] = {JSON: {"example": EXAMPLES[model]}}
     if 406 in statuses:
         content |= {
             Representation.ARROW.value: {"schema": {"type": "string", "format": "binary"}, "example": "an IPC stream"},
             Representation.CSV.value: {"schema": {"type": "string"}, "example": CSV[model]},
         }
-    described: dict[int | str, dict[str, Any]] = {
-        200: {"model": model, "content": content, "headers": _ID | kept | budget | (_LINK if paged else {})}
-    }
+    sent = ("X-Request-Id", *budget, *(["ETag"] if tagged else []), *(["Link"] if paged else []))
+    described: dict[int | str, dict[str, Any]] = {200: {"model": model, "content": content, "headers": _headers(*sent)}}
     if tagged:
-        described[304] = {"description": "You have it already.", "headers": kept | budget}
+        described[304] = {"description": "You have it already.", "headers": _headers("ETag", *budget)}
     return described | refused(*statuses)
 
 
@@ -58,16 +59,20 @@ def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route can meet, and the shape of any other."""
     described: dict[int | str, dict[str, Any]] = {}
     for status in sorted({400, *statuses}):
-        headers = _ID | (_RETRY if status in (429, 503) else {})
-        described[status] = _problem(PROBLEMS[status][1], headers, problem_example(status))
-    described["default"] = _problem("Any other problem", _ID, problem_example(400))
+        more = ("Retry-After",) if status in (429, 503) else ()
+        described[status] = _problem(PROBLEMS[status][1], problem_example(status), *more)
+    described["default"] = _problem("Any other problem", problem_example(400))
     return described
 
 
-def _problem(description: str, headers: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+def _problem(description: str, example: dict[str, Any], *headers: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/ProblemBody"}
     content = {problems.MEDIA_TYPE: {"schema": schema, "example": example}}
-    return {"description": description, "headers": headers, "content": content}
+    return {"description": description, "headers": _headers("X-Request-Id", *headers), "content": content}
+
+
+def _headers(*names: str) -> dict[str, dict[str, str]]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def add_openapi(app: FastAPI, settings: Settings) -> None:
@@ -87,13 +92,19 @@ def add_openapi(app: FastAPI, settings: Settings) -> None:
 def description(app: FastAPI, settings: Settings) -> dict[str, Any]:
     said = app.openapi()
     said["components"]["schemas"]["ProblemBody"] = ProblemBody.model_json_schema()
+    said["components"]["headers"] = HEADERS
+    shared = said["components"].setdefault("responses", {})
     served = {"symbol": settings.symbols, "timeframe": settings.timeframes}
-    for operations in said["paths"].values():
-        for operation in operations.values():
-            for parameter in operation.get("parameters", ()):
-                schema = parameter["schema"]
-                if values := served.get(parameter["name"]):
-                    schema |= {"enum": list(values)}
-                # An address has no null: what is optional is left out.
-                schema |= next((branch for branch in schema.pop("anyOf", ()) if branch["type"] != "null"), {})
+    for operation in (operation for operations in said["paths"].values() for operation in operations.values()):
+        for parameter in operation.get("parameters", ()):
+            schema = parameter["schema"]
+            if values := served.get(parameter["name"]):
+                schema |= {"enum": list(values)}
+            # An address has no null: what is optional is left out.
+            schema |= next((branch for branch in schema.pop("anyOf", ()) if branch["type"] != "null"), {})
+        for status, answer in operation["responses"].items():
+            if problems.MEDIA_TYPE in answer.get("content", {}):  # the same wherever it is met
+                name = f"Problem{status.capitalize()}"
+                shared[name] = answer
+                operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
     return said

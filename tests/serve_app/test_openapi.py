@@ -13,6 +13,15 @@ from serve_app.responses import ProblemBody
 from tests.serve_app.take_openapi import SNAPSHOT, described
 
 
+def answers(spec: dict[str, Any], operation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By status, with those that are shared in their place."""
+    shared = spec["components"]["responses"]
+    return {
+        status: shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+        for status, answer in operation["responses"].items()
+    }
+
+
 def skeleton(spec: dict[str, Any]) -> dict[str, Any]:
     """What a program depends on: operations with their parameters, answers and media types; shapes with their fields."""
     operations = {
@@ -21,7 +30,7 @@ def skeleton(spec: dict[str, Any]) -> dict[str, Any]:
             "parameters": {
                 f"{p['in']} {p['name']}": (p["required"], p["schema"]["type"]) for p in operation.get("parameters", [])
             },
-            "answers": {status: sorted(a.get("content", {})) for status, a in operation["responses"].items()},
+            "answers": {status: sorted(a.get("content", {})) for status, a in answers(spec, operation).items()},
             "headers": sorted(operation["responses"]["200"].get("headers", {})),
         }
         for path, methods in spec["paths"].items()
@@ -75,7 +84,7 @@ def test_every_answer_and_problem_has_an_example(tmp_path: Path) -> None:
     for path, methods in spec["paths"].items():
         for method in methods.values():
             assert ("security" in method) == path.startswith("/api/"), path
-            for status, answer in method["responses"].items():
+            for status, answer in answers(spec, method).items():
                 assert all("example" in media for media in answer.get("content", {}).values()), (path, status)
                 if (status.isdigit() and int(status) >= 400) or status == "default":
                     assert list(answer["content"]) == ["application/problem+json"], (path, status)
@@ -93,7 +102,7 @@ def test_the_problems_are_true_to_their_shape(tmp_path: Path) -> None:
     shown = {
         status: content["example"]
         for methods in spec["paths"].values()
-        for status, answer in methods["get"]["responses"].items()
+        for status, answer in answers(spec, methods["get"]).items()
         for name, content in answer.get("content", {}).items()
         if "problem" in name
     }
