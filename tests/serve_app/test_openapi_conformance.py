@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.browser.conftest import Site, make_site
@@ -27,8 +28,10 @@ def test_every_answer_is_as_described(
     site.board.wall = lambda: 4e9  # past the end of any token: a stream says hello and ends
     site.publish(site.market.update())
     site.market.write_history(site.settings, 30)
-    schemathesis = Path(sys.executable).with_name("schemathesis")
-    asked = [schemathesis, "run", f"{site.url}/openapi.json", "--checks", "all", "--seed", SEED, "--no-color"]
+    description, schemathesis = tmp_path / "openapi.json", Path(sys.executable).with_name("schemathesis")
+    description.write_bytes(httpx.get(f"{site.url}/openapi.json", timeout=60).content)
+    asked = [schemathesis, "run", description, "--url", site.url, "--request-timeout", "60", "--no-color"]
+    asked += ["--checks", "all", "--seed", SEED]
     asked += ["--max-examples", EXAMPLES or examples, "--generation-database", "none", "--suppress-health-check", "all"]
     if with_token:
         asked += ["--header", f"Authorization: Bearer {site.token()}"]
