@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Self
 
 _TIMES = frozenset(
-    "as_of target_time made_at next_bar_due period_from period_to live_since trained_from trained_until market_time".split()
+    "as_of target_time made_at next_bar_due period_from period_to live_since trained_from trained_until champion_since market_time".split()
 )
 
 
@@ -41,6 +41,10 @@ class SkillCard(_Answer):
     live_n: int
     live_since: datetime | None
     reason: str
+    live_value: float | None = None
+    live_t: float | None = None
+    live_baseline: str = ""
+    live_reason: str = ""
     in_words: str = ""
 
 
@@ -129,6 +133,9 @@ class Model(_Answer):
     gate: dict[str, dict[str, Any]]
     code_commit: str
     made_at: datetime | None
+    champion_since: datetime
+    champion_why: str
+    live: list[dict[str, Any]]
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Self:

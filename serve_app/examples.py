@@ -140,6 +140,23 @@ _MODEL = {
     "code_commit": "b7a8e4b",
     "lock_hash": "61f3c0de",
     "made_at": "2026-11-20T09:00:00Z",
+    "champion_since": "2026-11-20T09:02:11Z",
+    "champion_why": "Promoted: rv24 passed.",
+    "live": [
+        {
+            "target": "rv24",
+            "metric": "qlike",
+            "baseline": "har_how",
+            "closes": 410,
+            "loss": 0.283,
+            "baseline_loss": 0.291,
+            "t": -2.1,
+            "limit": 2.9,
+            "worse": False,
+            "known_until": "2020-03-02T11:00:00Z",
+            "reason": "",
+        }
+    ],
 }
 _HEAD = {"symbol": "EURUSD", "timeframe": "H1", "market": "recorded"}
 

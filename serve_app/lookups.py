@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from configs.settings import Settings
+from market.forecasts import ON_RECORD_ONLY
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class HistoryAsk:
 
 @dataclass(frozen=True)
 class Lookups:
-    """`history(ask)` -> past forecasts with `seq` and outcomes, as `PredictionLedger.history` gives them."""
+    """`history(ask)` -> past forecasts with `seq` and outcomes, as `PredictionLedger.history` gives them, less what is only kept on record."""
 
     history: Callable[[HistoryAsk], Awaitable[list[dict[str, Any]]]]
 
@@ -42,6 +43,9 @@ def ledger_lookups(settings: Settings) -> Lookups:
         past: list[dict[str, Any]] = opened[0].history(
             ask.symbol, ask.timeframe, ask.limit, ask.before, since=ask.since, after=ask.after
         )
+        for horizon in (horizon for forecast in past for horizon in forecast["horizons"]):
+            for name in ON_RECORD_ONLY:
+                horizon.pop(name, None)
         return past
 
     async def history(ask: HistoryAsk) -> list[dict[str, Any]]:

@@ -28,6 +28,12 @@ class SkillCardBody(Described):
     live_n: int
     live_since: UtcTime | None = Field(description="as-of of this model's first forecast that is counted")
     reason: str
+    live_value: float | None = Field(
+        None, description="as `value`, of this model's recorded forecasts; null with a reason"
+    )
+    live_t: float | None = None
+    live_baseline: str = Field("", description="what was recorded beside them")
+    live_reason: str = ""
     in_words: str = ""
 
 
@@ -102,17 +108,6 @@ class BarsBody(Described):
     served_at: UtcTime
 
 
-class BaselineBody(Described):
-    name: str
-    volatility: float
-    quantiles: Quantiles
-
-
-class PastHorizonBody(HorizonBody):
-    baseline: BaselineBody | None = Field(None, description="what the econometric baseline said at the same close")
-    model_quantiles: Quantiles | None = Field(None, description="before the widths were adapted; null: they were not")
-
-
 class OutcomeBody(Described):
     bars: int
     closed_at: UtcTime
@@ -129,7 +124,7 @@ class PastForecastBody(Described):
     timeframe: str
     as_of: UtcTime
     last_close: float
-    horizons: list[PastHorizonBody]
+    horizons: list[HorizonBody]
     model_id: str
     data_version: str
     made_at: UtcTime
@@ -174,6 +169,26 @@ class VerdictBody(Described):
     served_by: str = Field(description="the family whose forecasts are served")
 
 
+class LiveVerdictBody(Described):
+    target: str
+    metric: str
+    baseline: str
+    closes: int = Field(description="as-of closes whose outcomes are known")
+    loss: float | None = Field(description="mean over the window of the newest look; null before the first")
+    baseline_loss: float | None
+    t: float | None = Field(description="of loss minus baseline loss; positive: worse")
+    limit: float | None = Field(description="of t, beyond which the model is taken down")
+    worse: bool
+    known_until: UtcTime | None
+    reason: str
+
+
+class RefusedModelBody(Described):
+    id: str
+    reason: str
+    since: UtcTime
+
+
 class ModelCardBody(Described):
     id: str = Field(description="content hash of the bundle")
     timeframe: str
@@ -189,6 +204,10 @@ class ModelCardBody(Described):
     code_commit: str
     lock_hash: str
     made_at: UtcTime | None = Field(description="null: an older version made it")
+    champion_since: UtcTime
+    champion_why: str
+    live: list[LiveVerdictBody] = Field(description="its live losses against its baseline's, by target")
+    refused: RefusedModelBody | None = Field(None, description="the newest model that was not let in")
 
 
 class ModelBody(Described):

@@ -22,6 +22,7 @@ from lstmc_client.client import Client
 from market.bar_store import BarStore
 from mt5_actor_windows.actor import make_session
 from tests.ray.conftest import Cluster, eventually
+from tests.serve_app.test_api import SHAPES
 
 SYMBOLS = ["EURUSD", "GBPUSD", "USDJPY"]
 CONTENT = ["symbol", "timeframe", "open_time", "open", "high", "low", "close", "tick_volume", "spread_points"]
@@ -111,6 +112,13 @@ def test_a_program_reads_it_with_the_client(cluster: Cluster, token: str) -> Non
         update = next(event for event in events if event.predictions)
         assert max(p.as_of for p in update.predictions.values()) > forecasts.found["EURUSD"].as_of
     assert http_get(f"http://127.0.0.1:{cluster.ports['port']}/docs")[0] == 200
+
+
+def test_real_answers_are_as_described(cluster: Cluster, token: str) -> None:
+    for path, shape in SHAPES.items():
+        code, body = cluster.get(path, token)
+        assert code == 200, body
+        shape.model_validate(body)
 
 
 def test_a_second_up_says_it_runs(cluster: Cluster) -> None:

@@ -37,6 +37,9 @@ GATE_WORDS = "no edge found: sign1 not promoted: -0.4% log_loss skill against co
 Z = {0.05: -1.7, 0.10: -1.26, 0.25: -0.62, 0.50: 0.0, 0.75: 0.63, 0.90: 1.27, 0.95: 1.72}
 
 
+CHAMPION = {"champion_since": "2026-03-04T12:00:05Z", "champion_why": "Promoted: rv24 passed.", "live": []}
+
+
 @dataclass
 class SetClock:
     """A market clock that stands still until it is moved."""
@@ -140,7 +143,7 @@ class MadeMarket:
             forecasts=forecasts,
             signals={f"{code}/H1": self.signal(code).to_dict() for code in self.symbols} if with_forecasts else {},
             skill={"H1": [card.to_dict() for card in skill_cards()]} if with_model else {},
-            models={"H1": self.model().to_dict()} if with_model else {},
+            models={"H1": self.model().to_dict() | CHAMPION} if with_model else {},
             bars={f"{code}/H1": rows[-240:] for code, rows in self.bars.items()},
             status={"source": source, "transport": "ray", "started_at": self.started_at} | status,
         )
