@@ -295,12 +295,28 @@ class PredictionLedger:
         return Coverage(n, in80 / n, in90 / n, parse_utc(first) if first else None) if n else Coverage(0, None, None)
 
     def history(
-        self, symbol: str, timeframe: str, limit: int = 100, before: datetime | None = None
+        self,
+        symbol: str,
+        timeframe: str,
+        limit: int = 100,
+        before: datetime | None = None,
+        *,
+        since: datetime | None = None,
+        after: tuple[datetime, int] | None = None,
     ) -> list[dict[str, Any]]:
-        """Forecasts, newest first, each with `outcomes`: horizon in bars (as text) -> what happened, where it is known."""
+        """Forecasts as of [since, before), newest first, each with `seq`, its row in the chain, and `outcomes`: horizon in
+        bars (as text) -> what happened, where it is known.
+
+        `after`: (as_of, seq) of a row; what follows it, so that paging is not shifted by forecasts that arrive meanwhile.
+        """
         where = [_forecasts.c.symbol == symbol, _forecasts.c.timeframe == timeframe]
+        if since is not None:
+            where.append(_forecasts.c.as_of >= iso_utc(since))
         if before is not None:
             where.append(_forecasts.c.as_of < iso_utc(before))
+        if after is not None:
+            row = (sa.literal(iso_utc(after[0])), sa.literal(after[1]))
+            where.append(sa.tuple_(_forecasts.c.as_of, _forecasts.c.seq) < sa.tuple_(*row))
         query = sa.select(_forecasts.c.seq, _forecasts.c.body).where(*where)
         with self._database.reading() as db:
             rows = db.execute(query.order_by(_forecasts.c.as_of.desc(), _forecasts.c.seq.desc()).limit(limit)).all()
@@ -313,7 +329,7 @@ class PredictionLedger:
         for outcome in found:
             body = json.loads(outcome.body)
             outcomes.setdefault(outcome.forecast_seq, {})[str(body["bars"])] = body
-        return [json.loads(row.body) | {"outcomes": outcomes.get(row.seq, {})} for row in rows]
+        return [json.loads(row.body) | {"seq": row.seq, "outcomes": outcomes.get(row.seq, {})} for row in rows]
 
     def recorded(self, model_id: str, timeframe: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
         """One model's forecasts as of [since, until], by as-of and symbol."""

@@ -337,7 +337,7 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
     return {
         "page": f"{api}/#token={token}",
         "api": f"{api}/api/v1/predictions/{settings.symbols[0]}?timeframe={settings.timeframes[0]}",
-        "docs": f"{api}/openapi.json",
+        "docs": f"{api}/docs",
         "token": token,
         "curl": f'curl -H "Authorization: Bearer $({command} token issue)" "{api}/api/v1/forex/all"',
         "ray_dashboard": jobs.dashboard_url(settings),

@@ -12,11 +12,12 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from configs.settings import Settings, load_settings
+from configs.settings import load_settings
 from market.forecasts import BoardUpdate
-from serve_app.api import Lookups, make_api
+from serve_app.api import make_api
 from serve_app.board import board_for
 from serve_app.follower import Follower
+from serve_app.lookups import ledger_lookups
 from serve_app.predictor import Predictor, bundle_loader
 from serve_app.rate_limit import RateLimiter
 
@@ -58,23 +59,6 @@ async def _pull(since_version: int | None) -> BoardUpdate:
     from actors import handles
 
     return await handles.forecaster().snapshot.remote(since_version)
-
-
-def ledger_lookups(settings: Settings) -> Lookups:
-    """Reads past forecasts straight from the ledger's database, which is opened at the first question."""
-    opened: list[Any] = []
-
-    def read(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:
-        from actors.prediction_ledger import PredictionLedger
-
-        if not opened:
-            opened.append(PredictionLedger.of(settings))
-        return opened[0].history(symbol, timeframe, limit)
-
-    async def history(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(read, symbol, timeframe, limit)
-
-    return Lookups(history)
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREFLIGHT_SECONDS = 600
 _SENT = ("Authorization", "If-None-Match", "Last-Event-ID", "X-Request-Id")
-_SHOWN = ("ETag", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-Request-Id")
+_SHOWN = ("ETag", "Link", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-Request-Id")
 
 
 class NamedOrigins:

@@ -57,7 +57,8 @@ def without_tokens(text: str) -> str:
 
 
 class Envelope:
-    """ASGI middleware: headers on every answer, sizes checked; an unforeseen exception becomes a 500 and one log line."""
+    """ASGI middleware: headers on every answer, sizes checked, HEAD answered as GET without a body; an unforeseen exception
+    becomes a 500 and one log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -67,7 +68,9 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         scope["request_id"] = identity = request_id(Headers(scope=scope))
-        started = False
+        started, head = False, scope["method"] == "HEAD"
+        if head:  # what GET would say, without its body; the server goes by its own scope
+            scope = dict(scope) | {"method": "GET", "head": True}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -77,6 +80,8 @@ class Envelope:
                 headers["X-Request-Id"] = identity
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+            elif head:
+                message = dict(message) | {"body": b""}
             await send(message)
 
         try:

@@ -71,7 +71,8 @@ def respond(problem: Problem, request: Request) -> Response:
         "instance": request.url.path,
         "request_id": request.scope.get("request_id", ""),
     } | problem.more
-    headers = {"Cache-Control": "no-store"} | problem.headers
+    # `admission` leaves the caller's budget there; a 429 says it itself.
+    headers = {"Cache-Control": "no-store"} | request.scope.get("budget_headers", {}) | problem.headers
     return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
 
 
@@ -104,18 +105,18 @@ def _from_http_exception(error: HTTPException) -> Problem:
             "There is nothing at this address.",
             hint="/openapi.json lists all addresses.",
         )
-    if error.status_code == 405:
-        allowed = dict(error.headers or {})
-        hint = f"Allowed here: {allowed.get('Allow', 'GET')}."
-        return Problem(
-            405,
-            "method-not-allowed",
-            "Method not allowed",
-            "This address does not take this method.",
-            hint=hint,
-            headers=allowed,
-        )
     return Problem(error.status_code, "http", str(error.detail), str(error.detail), headers=error.headers)
+
+
+def _wrong_method(method: str, allowed: dict[str, str]) -> Problem:
+    return Problem(
+        405,
+        "method-not-allowed",
+        "Method not allowed",
+        f"This address does not take {method[:20]}.",
+        hint=f"Allowed here: {allowed['Allow']}.",
+        headers=allowed,
+    )
 
 
 def _from_validation(error: RequestValidationError) -> Problem:
@@ -144,6 +145,11 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            allowed = {"Allow": "GET, HEAD, OPTIONS"}  # all there is here is read
+            if request.method == "OPTIONS":
+                return Response(None, 204, allowed | {"Cache-Control": "no-store"})
+            return respond(_wrong_method(request.method, allowed), request)
         return respond(_from_http_exception(error), request)
 
     async def on_validation(request: Request, error: Exception) -> Response:

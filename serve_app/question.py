@@ -5,11 +5,43 @@ Knows the board and the settings; knows nothing about routes.
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Query
+
 from configs.settings import Settings
 from market.errors import InputError
 from market.symbols import symbol as parse_symbol
 from serve_app.board import Board
 from serve_app.problems import Problem, unavailable
+
+TimeframeName = Annotated[str | None, Query(description="the first served one when left out", examples=["H1"])]
+Moment = Annotated[str | None, Query(json_schema_extra={"format": "date-time"}, examples=["2026-03-02T14:00:00Z"])]
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+ -]\d\d:\d\d)", re.ASCII)
+
+
+def moment(name: str, text: str | None) -> datetime | None:
+    """`"2020-03-02T14:00:00+01:00"` -> aware UTC. A `+` that was not escaped arrives as a space and is taken back."""
+    if text is None:
+        return None
+    try:
+        if not _RFC3339.fullmatch(text):
+            raise ValueError
+        found = datetime.fromisoformat(text[:-6] + text[-6:].replace(" ", "+").upper())
+    except ValueError:
+        raise Problem(
+            422,
+            "bad-time",
+            "Not a time",
+            f"{name}={text[:40]!r} is not a time with its zone.",
+            hint="Write it like 2026-03-02T14:00:00Z (RFC 3339).",
+        ) from None
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:  # in the first or last hours of the calendar
+        return found.replace(tzinfo=UTC)
 
 
 class Question:

@@ -1,6 +1,8 @@
-"""How much a request may bring: everything here is a GET, so nearly nothing. Does not know what is asked."""
+"""What a request may bring: everything here is a GET, so nearly nothing, and that as text. Does not know what is asked."""
 
 from __future__ import annotations
+
+from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -12,8 +14,9 @@ MAX_BODY = 1024  # bytes; nothing here reads a body
 
 
 def check_size(scope: Scope) -> None:
-    """Problem 413 for a body that is too long, 411 for one of unknown length, 414 for a long address."""
-    length = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
+    """Problem 413 for a body that is too long, 411 for one of unknown length, 414 for a long address, 400 for no text."""
+    path = scope.get("raw_path") or scope["path"].encode()
+    length = len(path) + len(scope["query_string"])
     if length > MAX_URL:
         raise Problem(
             414,
@@ -22,6 +25,8 @@ def check_size(scope: Scope) -> None:
             f"The address has {length} bytes.",
             hint=f"At most {MAX_URL} are read; /openapi.json describes every parameter.",
         )
+    if b"%" in path or b"%" in scope["query_string"]:
+        _check_text(path + b"?" + scope["query_string"])
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:
         raise Problem(
@@ -40,3 +45,16 @@ def check_size(scope: Scope) -> None:
             f"A request may bring at most {MAX_BODY} bytes.",
             hint="Send no body: everything is read with GET.",
         )
+
+
+def _check_text(address: bytes) -> None:
+    try:
+        unquote_to_bytes(address).decode()
+    except UnicodeDecodeError:
+        raise Problem(
+            400,
+            "malformed-address",
+            "The address is malformed",
+            "The address holds bytes that are not UTF-8.",
+            hint="Percent-encode it as UTF-8; /openapi.json describes every parameter.",
+        ) from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+UtcTime = Annotated[str, Field(pattern="Z$", json_schema_extra={"format": "date-time"})]
+Quantiles = dict[str, float]
 
 
 class Described(BaseModel):
@@ -18,23 +21,29 @@ class SkillCardBody(Described):
     value: float | None = Field(description="1 - loss / baseline loss; for auc the AUC; null with a reason")
     t_statistic: float | None = Field(description="HAC t of the loss difference; negative: better than the baseline")
     n: int
-    period_from: str | None
-    period_to: str | None
+    period_from: UtcTime | None
+    period_to: UtcTime | None
     passed_gate: bool
     live_coverage80: float | None = Field(description="share of this model's live outcomes inside the 80 % interval")
     live_n: int
-    live_since: str | None = Field(description="as-of of this model's first forecast that is counted")
+    live_since: UtcTime | None = Field(description="as-of of this model's first forecast that is counted")
     reason: str
+    live_value: float | None = Field(
+        None, description="as `value`, of this model's recorded forecasts; null with a reason"
+    )
+    live_t: float | None = None
+    live_baseline: str = Field("", description="what was recorded beside them")
+    live_reason: str = ""
     in_words: str = ""
 
 
 class HorizonBody(Described):
     bars: int
-    target_time: str
+    target_time: UtcTime
     volatility: float | None = Field(description="standard deviation of the log-return over the horizon")
     volatility_ratio: float | None = Field(description="against this symbol's usual level")
-    quantiles: dict[str, float] | None = Field(description="log-return at 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95")
-    price_quantiles: dict[str, float] | None
+    quantiles: Quantiles | None = Field(description="log-return at 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95")
+    price_quantiles: Quantiles | None
     p_up: float | None
     skill: list[SkillCardBody]
     reason: str
@@ -43,19 +52,19 @@ class HorizonBody(Described):
 class ForecastBody(Described):
     symbol: str
     timeframe: str
-    as_of: str = Field(description="close of the newest bar used, UTC")
+    as_of: UtcTime = Field(description="close of the newest bar used, UTC")
     last_close: float
     horizons: list[HorizonBody]
     model_id: str
     data_version: str
-    made_at: str
+    made_at: UtcTime
     market: str = Field(description="simulated | recorded | mt5 | http")
     stale: bool = Field(description="the next bar is overdue; judged when this was sent")
     reason: str
-    next_bar_due: str
+    next_bar_due: UtcTime
     skill: list[SkillCardBody]
     data_age_seconds: int = Field(description="market seconds since as_of")
-    served_at: str
+    served_at: UtcTime
 
 
 class ForecastsBody(Described):
@@ -63,13 +72,13 @@ class ForecastsBody(Described):
     count: int
     missing: dict[str, str] = Field(description="symbol -> why it has no forecast")
     forecasts: list[ForecastBody]
-    served_at: str
+    served_at: UtcTime
 
 
 class SignalBody(Described):
     symbol: str
     timeframe: str
-    as_of: str
+    as_of: UtcTime
     side: Literal["buy", "sell", "none"]
     horizon_bars: int
     expected_edge_bp: float | None = Field(description="net of spread, basis points")
@@ -85,7 +94,7 @@ class SignalsBody(Described):
     market: str
     signals: list[SignalBody]
     skill: list[SkillCardBody]
-    served_at: str
+    served_at: UtcTime
 
 
 class BarsBody(Described):
@@ -93,8 +102,41 @@ class BarsBody(Described):
     timeframe: str
     market: str
     columns: list[str]
-    bars: list[list[Any]] = Field(description="closed bars, oldest first, as `columns`")
-    served_at: str
+    bars: list[Annotated[list[UtcTime | float], Field(min_length=5, max_length=5)]] = Field(
+        description="closed, oldest first, as `columns`"
+    )
+    served_at: UtcTime
+
+
+class OutcomeBody(Described):
+    bars: int
+    closed_at: UtcTime
+    close: float
+    log_return: float = Field(alias="return", description="log-return over the horizon")
+    volatility: float = Field(description="root of the sum of squared log-returns")
+    inside80: bool | None = Field(description="inside the 80 % interval; null: the forecast had none")
+    inside90: bool | None
+
+
+class PastForecastBody(Described):
+    seq: int = Field(description="its row in the ledger")
+    symbol: str
+    timeframe: str
+    as_of: UtcTime
+    last_close: float
+    horizons: list[HorizonBody]
+    model_id: str
+    data_version: str
+    made_at: UtcTime
+    market: str
+    stale: bool
+    reason: str
+    recorded_at: UtcTime | None = Field(None, description="wall clock; null in what an older version wrote")
+    recorded_market_time: UtcTime | None = None
+    recorded_late: bool | None = Field(None, description="its first horizon had ended by then")
+    spooled_at: UtcTime | None = Field(None, description="since when it had waited for the ledger's database")
+    spooled_market_time: UtcTime | None = None
+    outcomes: dict[str, OutcomeBody] = Field(description="by horizon in bars; without those that are not known yet")
 
 
 class HistoryBody(Described):
@@ -102,8 +144,10 @@ class HistoryBody(Described):
     timeframe: str
     market: str
     count: int
-    forecasts: list[dict[str, Any]] = Field(description="newest first; outcomes are null until they are known")
-    served_at: str
+    reason: str = Field(description="why there are none")
+    forecasts: list[PastForecastBody] = Field(description="newest first")
+    next: str | None = Field(description="address of the next page; null: this is the last one")
+    served_at: UtcTime
 
 
 class SkillBody(Described):
@@ -111,15 +155,67 @@ class SkillBody(Described):
     market: str
     model_id: str
     skill: list[SkillCardBody]
-    served_at: str
+    served_at: UtcTime
+
+
+class VerdictBody(Described):
+    promoted: bool
+    why: str
+    baseline: str
+    loss: float | None
+    baseline_loss: float | None
+    skill: float | None = Field(description="1 - loss / baseline loss")
+    t: float | None = Field(description="negative: better than the baseline")
+    served_by: str = Field(description="the family whose forecasts are served")
+
+
+class LiveVerdictBody(Described):
+    target: str
+    metric: str
+    baseline: str
+    closes: int = Field(description="as-of closes whose outcomes are known")
+    loss: float | None = Field(description="mean over the window of the newest look; null before the first")
+    baseline_loss: float | None
+    t: float | None = Field(description="of loss minus baseline loss; positive: worse")
+    limit: float | None = Field(description="of t, beyond which the model is taken down")
+    worse: bool
+    known_until: UtcTime | None
+    reason: str
+
+
+class RefusedModelBody(Described):
+    id: str
+    reason: str
+    since: UtcTime
+
+
+class ModelCardBody(Described):
+    id: str = Field(description="content hash of the bundle")
+    timeframe: str
+    kind: str = Field(description="econometric | stack")
+    symbols: list[str]
+    horizons: list[int] = Field(description="in bars")
+    trained_from: UtcTime
+    trained_until: UtcTime
+    data_version: str
+    spec_digest: str
+    skill: list[SkillCardBody]
+    gate: dict[str, VerdictBody] = Field(description="by target")
+    code_commit: str
+    lock_hash: str
+    made_at: UtcTime | None = Field(description="null: an older version made it")
+    champion_since: UtcTime
+    champion_why: str
+    live: list[LiveVerdictBody] = Field(description="its live losses against its baseline's, by target")
+    refused: RefusedModelBody | None = Field(None, description="the newest model that was not let in")
 
 
 class ModelBody(Described):
     symbol: str
     timeframe: str
     market: str
-    model: dict[str, Any] = Field(description="the champion's identity card: id, kind, data version, gate, skill")
-    served_at: str
+    model: ModelCardBody
+    served_at: UtcTime
 
 
 class StatusBody(Described):
@@ -127,7 +223,7 @@ class StatusBody(Described):
     market: str
     simulated: bool
     speed: float
-    market_time: str
+    market_time: UtcTime
     symbols: list[str]
     timeframes: list[str]
     ready: bool
@@ -138,11 +234,11 @@ class StatusBody(Described):
     models: dict[str, str]
     listeners: int
     source: dict[str, Any] = Field(description="as the forecaster reports it")
-    served_at: str
+    served_at: UtcTime
 
 
 class Health(Described):
-    status: str
+    status: Literal["alive", "ready"]
 
 
 class KeyBody(Described):
@@ -169,191 +265,3 @@ class ProblemBody(BaseModel):
     hint: str
     instance: str
     request_id: str
-
-
-_SKILL = {
-    "target": "rv24",
-    "metric": "qlike",
-    "baseline": "HAR + hour-of-week",
-    "value": 0.031,
-    "t_statistic": -4.2,
-    "n": 5712,
-    "period_from": "2019-03-06T00:00:00Z",
-    "period_to": "2020-03-03T00:00:00Z",
-    "passed_gate": True,
-    "live_coverage80": 0.807,
-    "live_n": 410,
-    "live_since": "2026-01-05T09:00:00Z",
-    "reason": "",
-    "in_words": "Volatility, next 24 bars: 3.1% better than HAR + hour-of-week by QLIKE (t −4.2, n = 5,712).",
-}
-_SERVED = {"served_at": "2020-03-03T12:00:21Z"}
-_FORECAST = {
-    "symbol": "EURUSD",
-    "timeframe": "H1",
-    "as_of": "2020-03-03T12:00:00Z",
-    "last_close": 1.11342,
-    "horizons": [
-        {
-            "bars": 24,
-            "target_time": "2020-03-04T12:00:00Z",
-            "volatility": 0.00521,
-            "volatility_ratio": 1.18,
-            "quantiles": {
-                "0.05": -0.00842,
-                "0.1": -0.00641,
-                "0.25": -0.00318,
-                "0.5": 0.0,
-                "0.75": 0.0032,
-                "0.9": 0.00644,
-                "0.95": 0.00847,
-            },
-            "price_quantiles": {
-                "0.05": 1.10408,
-                "0.1": 1.1063,
-                "0.25": 1.10988,
-                "0.5": 1.11342,
-                "0.75": 1.11699,
-                "0.9": 1.12061,
-                "0.95": 1.12289,
-            },
-            "p_up": 0.503,
-            "skill": [_SKILL],
-            "reason": "",
-        }
-    ],
-    "model_id": "h1-2f9c64e1aa07b35d",
-    "data_version": "bars@412",
-    "made_at": "2026-11-20T09:14:03Z",
-    "market": "recorded",
-    "stale": False,
-    "reason": "",
-    "next_bar_due": "2020-03-03T13:00:00Z",
-    "skill": [_SKILL],
-    "data_age_seconds": 21,
-} | _SERVED
-_SIGNAL = {
-    "symbol": "EURUSD",
-    "timeframe": "H1",
-    "as_of": "2020-03-03T12:00:00Z",
-    "side": "none",
-    "horizon_bars": 24,
-    "expected_edge_bp": None,
-    "spread_bp": 1.3,
-    "confidence": None,
-    "reason": "No edge found: no direction target passed the gate.",
-    "model_id": "h1-2f9c64e1aa07b35d",
-    "stale": False,
-}
-_HEAD = {"symbol": "EURUSD", "timeframe": "H1", "market": "recorded"}
-
-EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
-    ForecastBody: _FORECAST,
-    ForecastsBody: {"timeframe": "H1", "count": 1, "missing": {}, "forecasts": [_FORECAST]} | _SERVED,
-    SignalsBody: {"timeframe": "H1", "market": "recorded", "signals": [_SIGNAL], "skill": [_SKILL]} | _SERVED,
-    BarsBody: _HEAD
-    | {
-        "columns": ["close_time", "open", "high", "low", "close"],
-        "bars": [["2020-03-03T12:00:00Z", 1.1131, 1.11377, 1.11288, 1.11342]],
-    }
-    | _SERVED,
-    HistoryBody: _HEAD
-    | {
-        "count": 1,
-        "forecasts": [{"as_of": "2020-03-03T11:00:00Z", "horizon_bars": 24, "model_id": "h1-2f9c64e1aa07b35d"}],
-    }
-    | _SERVED,
-    SkillBody: {"timeframe": "H1", "market": "recorded", "model_id": "h1-2f9c64e1aa07b35d", "skill": [_SKILL]}
-    | _SERVED,
-    ModelBody: _HEAD
-    | {"model": {"id": "h1-2f9c64e1aa07b35d", "kind": "stack", "timeframe": "H1", "data_version": "bars@380"}}
-    | _SERVED,
-    StatusBody: {
-        "version": "0.1.0",
-        "market": "recorded",
-        "simulated": False,
-        "speed": 60.0,
-        "market_time": "2020-03-03T12:00:21Z",
-        "symbols": ["EURUSD"],
-        "timeframes": ["H1"],
-        "ready": True,
-        "reason": "",
-        "board_version": 17,
-        "forecasts": 1,
-        "stale": [],
-        "models": {"H1": "h1-2f9c64e1aa07b35d"},
-        "listeners": 1,
-        "source": {"source": {"connected": True, "reason": ""}, "transport": "ray"},
-    }
-    | _SERVED,
-    Health: {"status": "alive"},
-    KeySetBody: {
-        "keys": [
-            {
-                "kty": "OKP",
-                "crv": "Ed25519",
-                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-                "kid": "20261124T193557Z-1f0c7a2b",
-                "alg": "EdDSA",
-                "use": "sig",
-            }
-        ]
-    },
-}
-_PROBLEM_EXAMPLES = {
-    401: (
-        "unauthorized",
-        "Not authenticated",
-        "No token was sent.",
-        "Send the header `Authorization: Bearer TOKEN`; `lstmc token issue` prints a token.",
-    ),
-    403: (
-        "insufficient-scope",
-        "The token does not allow this",
-        "The token lacks the scope 'signals'.",
-        "Issue one that has it: `lstmc token issue --scopes read,signals`.",
-    ),
-    404: ("unknown-symbol", "Unknown symbol", "'EURXXX' is not served here.", "Served: EURUSD, GBPUSD."),
-    422: ("unknown-timeframe", "Unknown timeframe", "'H7' is not served here.", "Served: H1."),
-    429: (
-        "too-many-requests",
-        "Too many requests",
-        "This subject may ask 60 times a minute.",
-        "Wait as long as Retry-After says, or read /api/v1/stream, which counts once.",
-    ),
-    503: (
-        "no-champion",
-        "No model yet",
-        "No model has been promoted for H1 yet.",
-        "The first one follows as soon as history is loaded: watch /api/v1/status.",
-    ),
-}
-
-
-def documented(model: type[BaseModel], *problems: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: its answer with an example, and the problems it can meet."""
-    described: dict[int | str, dict[str, Any]] = {
-        200: {"model": model, "content": {"application/json": {"example": EXAMPLES[model]}}}
-    }
-    for status in problems:
-        described[status] = {
-            "description": _PROBLEM_EXAMPLES[status][1],
-            "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA, "example": problem_example(status)}},
-        }
-    return described
-
-
-def problem_example(status: int) -> dict[str, Any]:
-    code, title, detail, hint = _PROBLEM_EXAMPLES[status]
-    return {
-        "type": f"urn:lstmc:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "hint": hint,
-        "instance": "/api/v1/…",
-        "request_id": "5f0c…",
-    }
-
-
-_PROBLEM_SCHEMA = ProblemBody.model_json_schema()

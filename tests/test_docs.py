@@ -56,6 +56,6 @@ def test_links_and_pictures_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_files_that_are_named_exist(page: Path) -> None:
-    rooms = "market|configs|mt5_actor_windows|tuning|actors|serve_app|cluster|benchmarks|tests"
+    rooms = "lstmc_client|market|configs|mt5_actor_windows|tuning|actors|serve_app|cluster|benchmarks|tests"
     for name in re.findall(rf"`((?:{rooms})/[\w./-]+\.\w+)`", page.read_text()):
         assert (ROOT / name).exists(), f"{page.name} names {name}, which is not there"

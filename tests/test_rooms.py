@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # What each room may import of the others.
 ALLOWED = {
     "market": set(),
+    "lstmc_client": set(),
     "configs": {"market"},
     "mt5_actor_windows": {"market", "configs"},
     "tuning": {"market", "configs"},
@@ -81,5 +82,12 @@ def test_no_artefact_is_a_pickle() -> None:
 def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     heavy = "torch lightgbm xgboost ray plotly pandas deltalake".split()
     code = f"import sys, cluster.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
+
+
+def test_the_client_starts_without_the_platform() -> None:
+    others = [*(room for room in ALLOWED if room != "lstmc_client"), *"ray torch fastapi pydantic starlette".split()]
+    code = f"import sys, lstmc_client.client; print([m for m in {others!r} if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "[]"

@@ -16,9 +16,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 from configs.settings import Settings
 from market.forecasts import BoardUpdate
-from serve_app.api import Lookups, make_api
+from serve_app.api import make_api
 from serve_app.auth import issue_token
 from serve_app.board import board_for
+from serve_app.lookups import ledger_lookups
 from serve_app.rate_limit import RateLimiter
 from tests.browser.forecast_page import ForecastPage
 from tests.serve_app.made_board import MadeMarket, SetClock, make_test_settings
@@ -35,7 +36,8 @@ class Site:
         self.clock = SetClock()
         self.market = MadeMarket(symbols=settings.symbols, market=settings.market)
         self.board = board_for(settings, self.clock.now)
-        app = make_api(settings, self.board, RateLimiter(settings.requests_per_minute), self.clock, Lookups(no_history))
+        limiter = RateLimiter(settings.requests_per_minute)
+        app = make_api(settings, self.board, limiter, self.clock, ledger_lookups(settings))
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         self._loop = asyncio.new_event_loop()
@@ -74,10 +76,6 @@ class Site:
         done = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (function(*arguments), done.set()))
         assert done.wait(10)
-
-
-async def no_history(*_: Any) -> list[dict[str, Any]]:
-    return []
 
 
 @pytest.fixture

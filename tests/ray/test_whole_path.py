@@ -18,9 +18,11 @@ from actors.prediction_ledger import PredictionLedger
 from cluster.health import http_get
 from cluster.nodes import listens
 from cluster.run_record import members
+from lstmc_client.client import Client
 from market.bar_store import BarStore
 from mt5_actor_windows.actor import make_session
 from tests.ray.conftest import Cluster, eventually
+from tests.serve_app.test_api import SHAPES
 
 SYMBOLS = ["EURUSD", "GBPUSD", "USDJPY"]
 CONTENT = ["symbol", "timeframe", "open_time", "open", "high", "low", "close", "tick_volume", "spread_points"]
@@ -94,6 +96,29 @@ def test_a_closing_bar_moves_the_forecast_and_the_ledger(cluster: Cluster, token
     settled = eventually(lambda: [row for row in ledger.history("EURUSD", "H1") if "1" in row["outcomes"]], 30)
     assert settled[0]["outcomes"]["1"]["closed_at"] > settled[0]["as_of"]
     assert ledger.verify().intact
+
+
+def test_a_program_reads_it_with_the_client(cluster: Cluster, token: str) -> None:
+    with Client(f"http://127.0.0.1:{cluster.ports['port']}", token) as client:
+        forecasts = client.predictions()
+        assert (set(forecasts.found), forecasts.missing) == (set(SYMBOLS), {})
+        assert client.model("EURUSD").id == forecasts.found["EURUSD"].model_id
+        assert client.bars("EURUSD", limit=3)["close"].notna().all()
+        history = client.history("EURUSD", limit=2)
+        assert history["seq"].nunique() == 2
+        assert history["outcome_return"].isna().any()  # the newest waits for its bars
+        events = client.stream()
+        assert next(events).kind == "snapshot"
+        update = next(event for event in events if event.predictions)
+        assert max(p.as_of for p in update.predictions.values()) > forecasts.found["EURUSD"].as_of
+    assert http_get(f"http://127.0.0.1:{cluster.ports['port']}/docs")[0] == 200
+
+
+def test_real_answers_are_as_described(cluster: Cluster, token: str) -> None:
+    for path, shape in SHAPES.items():
+        code, body = cluster.get(path, token)
+        assert code == 200, body
+        shape.model_validate(body)
 
 
 def test_a_second_up_says_it_runs(cluster: Cluster) -> None:

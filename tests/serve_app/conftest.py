@@ -12,9 +12,10 @@ import pytest
 from fastapi import FastAPI
 
 from configs.settings import Settings
-from serve_app.api import Lookups, make_api
+from serve_app.api import make_api
 from serve_app.auth import issue_token
 from serve_app.board import Board, board_for
+from serve_app.lookups import ledger_lookups
 from serve_app.rate_limit import RateLimiter
 from tests.serve_app.made_board import MadeMarket, SetClock, make_test_settings
 
@@ -50,7 +51,6 @@ class Desk:
     board: Board
     app: FastAPI
     client: Client
-    past: list[dict[str, Any]]
 
     def fill(self) -> Desk:
         self.board.apply(self.market.update())
@@ -68,14 +68,10 @@ def make_desk(tmp_path: Path) -> Any:
     def make(**given: Any) -> Desk:
         settings = make_test_settings(tmp_path / "home", **given)
         clock = SetClock()
-        past: list[dict[str, Any]] = []
         board = board_for(settings, clock.now)
-
-        async def history(symbol: str, timeframe: str, limit: int) -> list[dict[str, Any]]:
-            return [row for row in past if row["symbol"] == symbol and row["timeframe"] == timeframe][:limit]
-
-        app = make_api(settings, board, RateLimiter(settings.requests_per_minute), clock, Lookups(history))
-        return Desk(settings, clock, MadeMarket(), board, app, Client(app), past)
+        limiter = RateLimiter(settings.requests_per_minute)
+        app = make_api(settings, board, limiter, clock, ledger_lookups(settings))
+        return Desk(settings, clock, MadeMarket(), board, app, Client(app))
 
     return make
 

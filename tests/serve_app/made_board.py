@@ -9,7 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from actors.prediction_ledger import PredictionLedger
 from configs.settings import Settings, ensure_secrets, make_settings
+from market.bars import bars_from_columns
 from market.forecasts import (
     QUANTILE_LEVELS,
     BoardUpdate,
@@ -19,6 +24,7 @@ from market.forecasts import (
     Signal,
     SkillCard,
     iso_utc,
+    parse_utc,
 )
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
@@ -29,6 +35,9 @@ SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 LEVELS = {"EURUSD": 1.0842, "GBPUSD": 1.2711, "USDJPY": 151.42}
 GATE_WORDS = "no edge found: sign1 not promoted: -0.4% log_loss skill against coin (t = 0.8); not better than base rate (t = 0.0, needed -2)."
 Z = {0.05: -1.7, 0.10: -1.26, 0.25: -0.62, 0.50: 0.0, 0.75: 0.63, 0.90: 1.27, 0.95: 1.72}
+
+
+CHAMPION = {"champion_since": "2026-03-04T12:00:05Z", "champion_why": "Promoted: rv24 passed.", "live": []}
 
 
 @dataclass
@@ -134,7 +143,7 @@ class MadeMarket:
             forecasts=forecasts,
             signals={f"{code}/H1": self.signal(code).to_dict() for code in self.symbols} if with_forecasts else {},
             skill={"H1": [card.to_dict() for card in skill_cards()]} if with_model else {},
-            models={"H1": self.model().to_dict()} if with_model else {},
+            models={"H1": self.model().to_dict() | CHAMPION} if with_model else {},
             bars={f"{code}/H1": rows[-240:] for code, rows in self.bars.items()},
             status={"source": source, "transport": "ray", "started_at": self.started_at} | status,
         )
@@ -149,11 +158,27 @@ class MadeMarket:
             rows.append([iso_utc(self.as_of), last, max(last, close) * 1.0002, min(last, close) * 0.9998, close])
         return self.update()
 
-    def forecast(self, code: str) -> Forecast:
-        close = self.bars[code][-1][4]
+    def write_history(self, settings: Settings, n: int, code: str = "EURUSD") -> None:
+        """Put the forecasts of the last `n` H1 bars on record, oldest first, with the outcomes that are known."""
+        ledger = PredictionLedger.of(settings)
+        ledger.append(self.forecast(code, parse_utc(row[0])) for row in self.bars[code][-n:])
+        ledger.settle(self.made_bars(code))
+        ledger.close()
+
+    def made_bars(self, code: str) -> pa.Table:
+        """The bars of `code` as a bar store would hold them."""
+        rows = self.bars[code]
+        opens = np.array([parse_utc(row[0]).replace(tzinfo=None) for row in rows], "datetime64[us]") - np.timedelta64(
+            1, "h"
+        )
+        prices = [np.array([row[i] for row in rows]) for i in range(1, 5)]
+        return bars_from_columns(code, Timeframe.H1, opens, *prices, received_at=NOON)
+
+    def forecast(self, code: str, as_of: datetime | None = None) -> Forecast:
+        close, as_of = self.bars[code][-1][4], as_of or self.as_of
         ratio = {"EURUSD": 1.18, "GBPUSD": 0.86}.get(code, 1.02)
-        horizons = tuple(horizon(code, close, self.as_of, bars, ratio) for bars in (1, 24))
-        return Forecast(code, "H1", self.as_of, close, horizons, self.model().id, "bars@412", NOON, self.market)
+        horizons = tuple(horizon(code, close, as_of, bars, ratio) for bars in (1, 24))
+        return Forecast(code, "H1", as_of, close, horizons, self.model().id, "bars@412", NOON, self.market)
 
     def signal(self, code: str) -> Signal:
         if code == "GBPUSD":

@@ -16,10 +16,12 @@ import pytest
 from configs.settings import Settings
 from market.errors import ConfigError, InputError
 from serve_app import revocations, token_keys
-from serve_app.api import Lookups, events, make_api
+from serve_app.api import make_api
 from serve_app.auth import LOOK_SECONDS, SOONER_SECONDS, TokenVerifier, Trust, issue_token, make_token
+from serve_app.lookups import Lookups
 from serve_app.problems import Problem
 from serve_app.rate_limit import RateLimiter
+from serve_app.routes_stream import events
 from tests.serve_app.made_board import make_test_settings
 
 MOMENT = datetime(2026, 11, 24, 19, 35, 57, tzinfo=UTC)

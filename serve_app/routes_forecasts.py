@@ -1,0 +1,69 @@
+"""The newest forecasts and signals, out of the board's ready bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from serve_app.admission import Visit
+from serve_app.board import key_of
+from serve_app.openapi import OF_A_SYMBOL, OF_A_TIMEFRAME, documented
+from serve_app.question import Question, TimeframeName
+from serve_app.reply import rendered, reply
+from serve_app.responses import ForecastBody, ForecastsBody, SignalsBody
+
+
+def add_forecasts(app: FastAPI, question: Question, allowed: Any) -> None:
+    board = question.board
+
+    @app.get(
+        "/api/v1/predictions/{symbol}",
+        tags=["forecasts"],
+        response_model=None,
+        responses=documented(ForecastBody, *OF_A_SYMBOL),
+    )
+    async def prediction(
+        request: Request, symbol: str, timeframe: TimeframeName = None, visit: Visit = allowed
+    ) -> Response:
+        """The newest forecast of one symbol: volatility and return quantiles per horizon, with their skill."""
+        code, frame = question.symbol(symbol), question.timeframe(timeframe)
+        answer = board.forecast(key_of(code, frame))
+        if answer is None:
+            raise question.not_yet(code, frame)
+        return reply(request, visit, answer)
+
+    @app.get(
+        "/api/v1/forex/all",
+        tags=["forecasts"],
+        response_model=None,
+        responses=documented(ForecastsBody, *OF_A_TIMEFRAME),
+    )
+    async def all_predictions(request: Request, timeframe: TimeframeName = None, visit: Visit = allowed) -> Response:
+        """The newest forecasts of all served symbols; those without one stand under `missing` with the reason."""
+        frame = question.timeframe(timeframe)
+        if not any(board.has(key_of(code, frame)) for code in question.settings.symbols):
+            raise question.not_yet(question.settings.symbols[0], frame)
+        answer = board.forecasts(frame, question.settings.symbols, lambda code: question.why_missing(code, frame))
+        return reply(request, visit, answer)
+
+
+def add_signals(app: FastAPI, question: Question, allowed: Any) -> None:
+    board = question.board
+
+    @app.get(
+        "/api/v1/signals",
+        tags=["forecasts"],
+        response_model=None,
+        responses=documented(SignalsBody, *OF_A_TIMEFRAME),
+    )
+    async def signals(request: Request, timeframe: TimeframeName = None, visit: Visit = allowed) -> Response:
+        """Buy, sell or none per symbol, size-free. None is the rule: a side needs a passed gate and an edge net of spread."""
+        frame = question.timeframe(timeframe)
+        found = [board.signal_fields(key_of(code, frame)) for code in question.settings.symbols]
+        said = [signal for signal in found if signal is not None]
+        if not said:
+            raise question.not_yet(question.settings.symbols[0], frame)
+        skill = [card for card in board.skill_cards(frame) if str(card["target"]).startswith("sign")]
+        body = {"timeframe": frame, "market": question.settings.market, "signals": said, "skill": skill}
+        return reply(request, visit, rendered(board, body))
