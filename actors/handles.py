@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -297,6 +298,7 @@ class ForecasterActor:
             settings=settings,
             data_version=self._store.data_version,
             bars_since=lambda symbol, timeframe, since: self._store.read([symbol], timeframe, since),
+            beside=ThreadPoolExecutor(1, thread_name_prefix="swap").submit,
         )
         threading.Thread(target=self._run, name="forecast", daemon=True).start()
 
@@ -350,8 +352,8 @@ def _predict(model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[Horizo
     return _deployment("Predictor").forecast.remote(model_id, bars).result(timeout_s=PREDICT_SECONDS)
 
 
-def _warm(model_id: str) -> dict[str, Any]:
-    return _deployment("Predictor").warm.remote(model_id).result(timeout_s=WARM_SECONDS)
+def _warm(model_id: str, prove: bool) -> dict[str, Any]:
+    return _deployment("Predictor").warm.remote(model_id, prove).result(timeout_s=WARM_SECONDS)
 
 
 def _publish(update: BoardUpdate) -> None:

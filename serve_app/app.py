@@ -17,7 +17,7 @@ from market.forecasts import BoardUpdate
 from serve_app.api import Lookups, make_api
 from serve_app.board import board_for
 from serve_app.follower import Follower
-from serve_app.predictor import Predictor, bundle_loader
+from serve_app.predictor import Predictor, bundle_loader, bundle_trial
 from serve_app.rate_limit import RateLimiter
 
 APP_NAME = "lstmc"
@@ -108,4 +108,4 @@ def build(args: dict[str, Any]) -> serve.Application:
         **HEALTH,
         **SHUTDOWN,
     )
-    return api.bind(home, predictor.bind(bundle_loader(home)))
+    return api.bind(home, predictor.bind(bundle_loader(home), bundle_trial(home)))

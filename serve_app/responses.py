@@ -118,7 +118,9 @@ class ModelBody(Described):
     symbol: str
     timeframe: str
     market: str
-    model: dict[str, Any] = Field(description="the champion's identity card: id, kind, data version, gate, skill")
+    model: dict[str, Any] = Field(
+        description="the champion's identity card: id, kind, data version, gate, skill; `refused`: the last one that was not let in"
+    )
     served_at: str
 
 
