@@ -97,6 +97,21 @@ def start_actors(settings: Settings) -> list[str]:
     return names
 
 
+def renew_actors(settings: Settings) -> list[str]:
+    """End ours on this side and create them anew, with the code as it is now; what they held is made again from what is
+    stored. The terminal's actor stays where its host is another machine, with an installation of its own."""
+    for name in ("forecaster", "market_data", *(["mt5"] if settings.plays_terminal else [])):
+        with contextlib.suppress(NotRunning):
+            ray.kill(_lookup(name))
+        while True:  # until the name is free
+            try:
+                _lookup(name)
+            except NotRunning:
+                break
+            time.sleep(0.05)
+    return start_actors(settings)
+
+
 class Mt5Actor:
     """One terminal's bars and prices: mt5_actor_windows.actor.Mt5Actor as an actor. Holds no state worth keeping.
 

