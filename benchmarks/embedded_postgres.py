@@ -67,6 +67,6 @@ class Postgres:
         shutil.rmtree(self.folder)
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [self._programs / "bin" / program, "-D", self._data, *arguments]
+        command = [str(self._programs / "bin" / program), "-D", str(self._data), *arguments]
         # No pipes: the server inherits them, and whoever reads them would wait for its end.
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._as)
