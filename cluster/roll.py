@@ -24,6 +24,7 @@ def roll(settings: Settings, progress: Progress) -> dict[str, Any]:
     began = time.monotonic()
     if not health.is_running(settings, health.current_run(settings)):
         raise NotRunning("Nothing runs that could be rolled.", hint="Start it with `lstmc up`.")
+    health.use_token(settings)  # before Ray is imported, which is when it looks
     _starts_here(settings)
     connect(settings, progress)
     import ray
