@@ -8,45 +8,33 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from actors import model_swap
 from actors.forecast_record import BarsSince, ForecastRecord, Ledger, in_one_line
 from actors.forecast_spool import ForecastSpool
+from actors.model_swap import ModelSwap, Serving, unsound
 from actors.signals import make_signal
 from configs.settings import Settings
-from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable, parse_utc
+from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 
-RETRY_SECONDS = 15.0  # wall seconds before a refused champion is tried again
-UNREACHED_SECONDS = 1.0  # the same for a predictor that did not answer: it may just be starting
 UPDATES_KEPT = 64
 
 Tail = Callable[[str, str, int], pa.Table]
 Predict = Callable[[str, dict[str, pa.Table]], Mapping[str, tuple[HorizonForecast, ...]]]
 
 
-class Champions(Protocol):
+class Champions(model_swap.Champions, Protocol):
     """The part of tuning.registry.Registry that is needed here."""
 
-    def champion_pointer(self, timeframe: str) -> dict[str, Any] | None: ...
-    def get(self, model_id: str) -> ModelVersion: ...
     def demote(self, timeframe: str, model_id: str, why: str, evidence: dict[str, Any]) -> ModelVersion | None: ...
-
-
-@dataclass(frozen=True)
-class Serving:
-    """The model that answers for one timeframe. `since`, `why`: when and why it became champion."""
-
-    version: ModelVersion
-    bars_needed: int
-    since: datetime
-    why: str
 
 
 class Forecaster:
@@ -63,7 +51,7 @@ class Forecaster:
         registry: Champions,
         tail: Tail,
         predict: Predict,
-        warm: Callable[[str], dict[str, Any]],
+        warm: model_swap.Warm,
         publish: Callable[[BoardUpdate], None],
         ledger: Ledger,
         spool: ForecastSpool,
@@ -72,14 +60,14 @@ class Forecaster:
         data_version: Callable[[], str] = lambda: "bars",
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         bars_since: BarsSince | None = None,
+        beside: model_swap.Beside = model_swap.at_once,
     ) -> None:
-        self._registry, self._tail, self._predict, self._warm = registry, tail, predict, warm
+        self._registry, self._tail, self._predict = registry, tail, predict
+        self._swap = ModelSwap(registry, warm, self._rehearse, wall, beside)
         self._publish = publish
         self._record = ForecastRecord(ledger, spool, wall, now, bars_since)
         self._now, self._wall, self._settings, self._data_version = now, wall, settings, data_version
-        self._serving: dict[str, Serving] = {}
         self._due = {(symbol, timeframe) for timeframe in settings.timeframes for symbol in settings.symbols}
-        self._retry_at: dict[str, datetime] = {}
         self._problems: dict[str, str] = {}
         self._source: dict[str, Any] = {}
         self._live: dict[str, list[dict[str, Any]]] = {}
@@ -132,41 +120,24 @@ class Forecaster:
     # The champion
 
     def _follow_champion(self, timeframe: str) -> None:
-        serving = self._serving.get(timeframe)
-        try:
-            pointer = self._registry.champion_pointer(timeframe)
-        except Exception as error:
-            return self._note(f"champion {timeframe}", f"The registry cannot be read: {error}")
-        if pointer is None:
-            if serving is None:
-                self._note(
-                    f"champion {timeframe}", "There is no champion yet; the first one is made as soon as history is in."
-                )
-            return
-        if serving is not None and serving.version.id == pointer["id"]:
-            return self._clear(f"champion {timeframe}")
-        if self._wall() >= self._retry_at.get(pointer["id"], self._started_at):
-            self._take_over(timeframe, pointer)
+        if self._swap.look(timeframe):
+            self._another_serves(timeframe)
 
-    def _take_over(self, timeframe: str, pointer: dict[str, Any]) -> None:
-        """Switch only after the predictor has loaded, verified and probed the model; otherwise the old one stays."""
-        model_id: str = pointer["id"]
-        version, pause = None, RETRY_SECONDS
-        try:
-            answer = self._warm(model_id)
-            version = self._registry.get(model_id) if answer.get("ok") else None
-        except Exception as error:  # the predictor is another process: anything can come back
-            answer, pause = {"reason": in_one_line(error)}, UNREACHED_SECONDS
-        if version is None:
-            self._retry_at[model_id] = self._wall() + timedelta(seconds=pause)
-            old = self._serving.get(timeframe)
-            stays = f"; {old.version.id} stays" if old else ""
-            return self._note(f"champion {timeframe}", f"{model_id} could not be loaded: {answer.get('reason')}{stays}")
-        since = parse_utc(pointer["since"])
-        self._serving[timeframe] = Serving(version, int(answer.get("bars_needed") or 1), since, pointer["why"])
+    def _another_serves(self, timeframe: str) -> None:
         self._live.pop(timeframe, None)
-        self._clear(f"champion {timeframe}")
         self._due |= {(symbol, timeframe) for symbol in self._settings.symbols}
+
+    def _rehearse(self, serving: Serving) -> str:
+        """What is wrong with the forecasts of the newest bars by a model that is to serve. On another thread."""
+        tails = {
+            symbol: self._tail(symbol, serving.version.timeframe, serving.bars_needed)
+            for symbol in self._settings.symbols
+            if symbol in serving.version.symbols
+        }
+        bars = {symbol: table for symbol, table in tails.items() if table.num_rows >= serving.bars_needed}
+        answers = self._predict(serving.version.id, bars) if bars else {}
+        silent = [f"no forecast of {symbol}" for symbol in bars if symbol not in answers]
+        return next(iter([*silent, *unsound(answers).values()]), "")
 
     def _judge(self, timeframe: str, serving: Serving) -> None:
         """Look at the champion's live losses; a stack that is worse than its own baseline has to go.
@@ -192,19 +163,31 @@ class Forecaster:
     def _forecast_due(self) -> None:
         for timeframe in self._settings.timeframes:
             symbols = [s for s in self._settings.symbols if (s, timeframe) in self._due]
-            serving = self._serving.get(timeframe)
+            serving = self._swap.serving.get(timeframe)
             if symbols and serving and self._record.may_take(len(symbols)):
                 self._forecast(timeframe, symbols, serving)
                 self._judge(timeframe, serving)  # afterwards: nobody waits for a verdict
 
     def _forecast(self, timeframe: str, symbols: list[str], serving: Serving) -> None:
         """All given symbols in one call. Those that fail stay due."""
+        bars: dict[str, pa.Table] = {}
         try:
             bars = self._enough_bars(timeframe, symbols, serving)
-            answers = self._predict(serving.version.id, bars) if bars else {}
+            answers = dict(self._predict(serving.version.id, bars)) if bars else {}
         except Exception as error:  # the predictor is another process: anything can come back
-            return self._note(f"forecast {timeframe}", f"The predictor did not answer: {in_one_line(error)}")
+            why = f"The predictor did not answer: {in_one_line(error)}"
+            if bars and self._swap.failed(timeframe, why, lambda before: self._answers(before, bars)):
+                self._another_serves(timeframe)
+            return self._note(f"forecast {timeframe}", why)
         self._clear(f"forecast {timeframe}")
+        if wrong := unsound(answers):
+            why = f"{serving.version.id} forecast nonsense: {next(iter(wrong.values()))}"
+            if self._swap.send_back(timeframe, why):
+                return self._another_serves(timeframe)
+            self._note(f"forecast {timeframe}", f"{why}. It is not published.")
+            bars = {symbol: table for symbol, table in bars.items() if symbol not in wrong}
+        elif bars:
+            self._swap.answered(timeframe)
         for table in bars.values():
             self._record.settle(table)
         self._record.learn(timeframe)
@@ -220,6 +203,12 @@ class Forecaster:
             {f"{f.symbol}/{timeframe}": self._signal(f, serving) for f in made},
             {f"{f.symbol}/{timeframe}": bars[f.symbol] for f in made},
         )
+
+    def _answers(self, serving: Serving, bars: Mapping[str, pa.Table]) -> bool:
+        try:
+            return not unsound(self._predict(serving.version.id, dict(bars)))
+        except Exception:
+            return False
 
     def _enough_bars(self, timeframe: str, symbols: list[str], serving: Serving) -> dict[str, pa.Table]:
         """Symbol -> newest bars, for the symbols that the model knows and that have enough of them."""
@@ -296,8 +285,8 @@ class Forecaster:
             version=self._board.version + 1,
             forecasts={key: forecast.to_dict() for key, forecast in forecasts.items()},
             signals=signals,
-            skill={timeframe: self._cards(serving.version) for timeframe, serving in self._serving.items()},
-            models={timeframe: self._card(timeframe, serving) for timeframe, serving in self._serving.items()},
+            skill={timeframe: self._cards(serving.version) for timeframe, serving in self._swap.serving.items()},
+            models={timeframe: self._card(timeframe, serving) for timeframe, serving in self._swap.serving.items()},
             bars={key: _rows(table, self._settings.board_bars) for key, table in bars.items()},
             status=self._status(),
         )
@@ -316,9 +305,11 @@ class Forecaster:
             self._note("publish", f"The HTTP side could not be told: {in_one_line(error)}")
 
     def _card(self, timeframe: str, serving: Serving) -> dict[str, Any]:
-        """The champion's identity card, since when and why it serves, and how it has done live."""
+        """The champion's identity card, since when and why it serves, how it has done live, and who was not let in."""
         said = {"champion_since": iso_utc(serving.since), "champion_why": serving.why}
-        return serving.version.to_dict() | said | {"live": self._live.get(timeframe, [])}
+        refused = self._swap.refused.get(timeframe)
+        live = {"live": self._live.get(timeframe, []), "refused": refused.to_dict() if refused else None}
+        return serving.version.to_dict() | said | live
 
     def _cards(self, version: ModelVersion) -> list[dict[str, Any]]:
         cards = [card for bars in version.horizons for card in self._skill(version, bars, None)]
@@ -331,12 +322,13 @@ class Forecaster:
             "market": self._settings.market,
             "source": source or {"connected": False, "reason": "the market data actor has not reported yet"},
             "transport": self._source.get("transport"),
-            "champion": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
-            "champion_why": {timeframe: serving.why for timeframe, serving in self._serving.items()},
+            "champion": {timeframe: serving.version.id for timeframe, serving in self._swap.serving.items()},
+            "champion_why": {timeframe: serving.why for timeframe, serving in self._swap.serving.items()},
             "live": dict(self._live),
             "due": len(self._due),
             "spooled": self._record.waiting,
-            "problems": self._problems | self._record.problems,
+            "refused": {timeframe: one.to_dict() for timeframe, one in self._swap.refused.items()},
+            "problems": self._problems | self._swap.problems | self._record.problems,
             "market_now": iso_utc(self._now()),
         }
 
@@ -349,7 +341,8 @@ class Forecaster:
             "reason": source.get("reason"),
             "transport": source.get("transport"),
             "problems": {k: _without_counts(v) for k, v in status["problems"].items() if k != "publish"},
-            "models": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
+            "models": {timeframe: serving.version.id for timeframe, serving in self._swap.serving.items()},
+            "refused": status["refused"],
         }
 
     def _note(self, what: str, problem: str) -> None:

@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,21 @@ def start_actors(settings: Settings) -> list[str]:
         shell.options(name=name, label_selector=NOT_ON_MT5, max_concurrency=8, **common).remote(home)
         names.append(name)
     return names
+
+
+def renew_actors(settings: Settings) -> list[str]:
+    """End ours on this side and create them anew, with the code as it is now; what they held is made again from what is
+    stored. The terminal's actor stays where its host is another machine, with an installation of its own."""
+    for name in ("forecaster", "market_data", *(["mt5"] if settings.plays_terminal else [])):
+        with contextlib.suppress(NotRunning):
+            ray.kill(_lookup(name))
+        while True:  # until the name is free
+            try:
+                _lookup(name)
+            except NotRunning:
+                break
+            time.sleep(0.05)
+    return start_actors(settings)
 
 
 class Mt5Actor:
@@ -297,6 +313,7 @@ class ForecasterActor:
             settings=settings,
             data_version=self._store.data_version,
             bars_since=lambda symbol, timeframe, since: self._store.read([symbol], timeframe, since),
+            beside=ThreadPoolExecutor(1, thread_name_prefix="swap").submit,
         )
         threading.Thread(target=self._run, name="forecast", daemon=True).start()
 
@@ -350,8 +367,8 @@ def _predict(model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[Horizo
     return _deployment("Predictor").forecast.remote(model_id, bars).result(timeout_s=PREDICT_SECONDS)
 
 
-def _warm(model_id: str) -> dict[str, Any]:
-    return _deployment("Predictor").warm.remote(model_id).result(timeout_s=WARM_SECONDS)
+def _warm(model_id: str, prove: bool) -> dict[str, Any]:
+    return _deployment("Predictor").warm.remote(model_id, prove).result(timeout_s=WARM_SECONDS)
 
 
 def _publish(update: BoardUpdate) -> None:

@@ -48,14 +48,14 @@ def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> 
             run = _start_nodes(settings, progress)
         fresh = run.state != "up"
         had_bars = _has_bars(settings)
-        _connect(settings, progress)
+        connect(settings, progress)
         if fresh:
             fill(settings, progress)
         _first_forecast(settings, progress)
         if fresh:
             run = _record(settings, run, began, had_bars)
             _first_training(settings, progress)
-        _leave()
+        leave()
     return settings, run, fresh
 
 
@@ -213,7 +213,7 @@ def _bring_back_mt5(settings: Settings, run: Run, progress: Progress) -> Run:
     return run
 
 
-def _connect(settings: Settings, progress: Progress) -> None:
+def connect(settings: Settings, progress: Progress) -> None:
     """Join the cluster as a driver, wait for both nodes, create the actors that are missing."""
     health.use_token(settings)
     import ray
@@ -248,7 +248,7 @@ def _connect(settings: Settings, progress: Progress) -> None:
     progress.say(f"nodes joined, actors placed: {', '.join(names)}")
 
 
-def _leave() -> None:
+def leave() -> None:
     """Everything is detached; nothing needs this driver any more."""
     import ray
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import cli_bars, cli_keys, cli_ledger, cli_models, cli_tokens, cli_tools
+from cluster import cli_bars, cli_deploy, cli_keys, cli_ledger, cli_models, cli_tokens, cli_tools
 from cluster.console import Json, example, new_app, note, one_of, rows, run, settings, show
 
 app = new_app("Closed FX bars in, honest forecasts out.")
@@ -17,6 +17,7 @@ app.add_typer(cli_models.app, name="models", help="The registry: list, show, pro
 app.add_typer(cli_ledger.app, name="ledger", help="The record of all forecasts: verify, show.")
 app.add_typer(cli_tokens.app, name="token", help="Tokens for the HTTP API, and the keys that sign them.")
 app.add_typer(cli_keys.app, name="key", help="Keys and certificate of the MT5 data API.")
+app.add_typer(cli_deploy.app, name="deploy", help="nginx in front of the HTTP API.")
 app.add_typer(cli_tools.schedule_app, name="schedule", help="The retraining timetable.")
 app.add_typer(cli_tools.node_app, name="node", help="Other machines: what to run on them.")
 
@@ -75,6 +76,17 @@ def up(
     sys.stdout.flush()
     if not detach and started:
         attach.stay(resolved, record)
+
+
+@app.command(epilog=example("git pull && lstmc roll"))
+def roll(as_json: Json = False) -> None:
+    """Let the code as it is now take over from the one that runs, without a failed request. Not for new packages or settings."""
+    from cluster.progress import Progress
+    from cluster.roll import roll as roll_over
+
+    with Progress() as progress:
+        done = roll_over(settings(), progress)
+    show(done, as_json, lambda _: f"rolled in {done['seconds']} s")
 
 
 @app.command(epilog=example("lstmc down"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -55,7 +56,8 @@ def deploy(settings: Settings) -> None:
     from serve_app.app import APP_NAME, build
 
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.client_host, "port": settings.port})
-    serve.run(build({"home": str(settings.home_path)}), name=APP_NAME, route_prefix="/")
+    args = {"home": str(settings.home_path), "generation": uuid.uuid4().hex}
+    serve.run(build(args), name=APP_NAME, route_prefix="/")
 
 
 def _backfill(settings: Settings, progress: Progress) -> None:

@@ -87,6 +87,9 @@ def ray_environment(settings: Settings, run_id: str, node: str) -> dict[str, str
             "RAY_health_check_period_ms": "1000",  # a dead node is seen after seconds, not a quarter of a minute
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a dead proxy is replaced after 5 to 8 s instead of 30
+            "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",  # one that hangs; three times in a row
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",  # else a busy machine ends each proxy before it has started
             "FORWARDED_ALLOW_IPS": "none",  # Serve's server would believe anybody on loopback; trusted_proxies decides
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "DASHBOARD_METRIC_PORT": str(free_ports(1)[0]),

@@ -18,7 +18,7 @@ from serve_app.api import make_api
 from serve_app.board import board_for
 from serve_app.follower import Follower
 from serve_app.lookups import ledger_lookups
-from serve_app.predictor import Predictor, bundle_loader
+from serve_app.predictor import Predictor, bundle_loader, bundle_trial
 from serve_app.rate_limit import RateLimiter
 
 APP_NAME = "lstmc"
@@ -62,15 +62,24 @@ async def _pull(since_version: int | None) -> BoardUpdate:
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """`args["home"]`: the installation's folder. One ingress replica in the local profile, so that rate limits are exact."""
+    """`args["home"]`: the installation's folder. One ingress replica in the local profile, so that rate limits are exact.
+
+    `args["generation"]`, another one each time: replicas then begin in new processes, which import the code as it is now;
+    Ray gives a process that is idle to the next actor otherwise.
+    """
     settings = load_settings(args["home"])
     home, local = str(settings.home_path), settings.profile == "local"
-    options = {"num_cpus": CPUS_PER_REPLICA, "label_selector": NOT_ON_THE_WINDOWS_NODE}
+    options = {
+        "num_cpus": CPUS_PER_REPLICA,
+        "label_selector": NOT_ON_THE_WINDOWS_NODE,
+        "runtime_env": {"env_vars": {"LSTMC_GENERATION": args["generation"]}},
+    }
     predictor = serve.deployment(
         Predictor,
         name="Predictor",
         ray_actor_options=options,
         max_ongoing_requests=8,
+        max_surge_percent=100,  # a new version's replica is there before the old one goes
         autoscaling_config={
             "min_replicas": 1,
             "max_replicas": 2 if local else 8,
@@ -92,4 +101,4 @@ def build(args: dict[str, Any]) -> serve.Application:
         **HEALTH,
         **SHUTDOWN,
     )
-    return api.bind(home, predictor.bind(bundle_loader(home)))
+    return api.bind(home, predictor.bind(bundle_loader(home), bundle_trial(home)))

@@ -1,15 +1,18 @@
 """Bundles in memory, by id: load, verify, probe, forecast. A model's id travels with every request, so a swap is atomic.
 
 A plain class, made a Serve deployment in `serve_app.app`. Knows nothing about champions; it never raises on a bad bundle
-while warming, and has no `reconfigure`, since one that raises is an outage.
+while warming, and has no `reconfigure`, since one that raises is an outage. What may crash or hang is first tried in a
+process of its own: the models that serve live in this one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -25,6 +28,8 @@ from tuning.model_version import ModelVersion
 from tuning.trial import wrong_with
 
 BUNDLES_KEPT = 4
+TRIAL_SECONDS = 60.0  # of a model in its own process before it is loaded here
+HUNG_SECONDS = 90.0  # a call that is not back by then never comes back: threads cannot be ended, replicas can
 PROBE_START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -127,26 +132,76 @@ def bundle_loader(home: str) -> Callable[[str], Model]:
     return load
 
 
+def bundle_trial(home: str) -> Callable[[str], None]:
+    """model id -> BundleRefused unless it forecasts the stored bars in a process of its own."""
+
+    def prove(model_id: str) -> None:
+        from configs.settings import load_settings
+        from tuning.registry import Registry
+        from tuning.trial import Trial
+
+        settings = load_settings(home)
+        registry = Registry.of(settings)
+        Trial(settings.bars_path, registry.keys.folder, TRIAL_SECONDS)(registry.path(model_id))
+
+    return prove
+
+
 class Predictor:
     """Forecasts with any registered model. Stateless but for its shelf: a crash costs one load."""
 
-    def __init__(self, load: Callable[[str], Model]) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], Model],
+        prove: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._shelf = BundleShelf(load)
+        self._prove, self._clock = prove, clock
+        self._calls: dict[object, float] = {}  # into models, that are not back -> since when
 
-    async def warm(self, model_id: str) -> dict[str, Any]:
-        """Load, verify and probe in a thread -> {"ok", "reason", "bars_needed"}. Never raises."""
+    async def warm(self, model_id: str, prove: bool = False) -> dict[str, Any]:
+        """Load, verify and probe in a thread -> {"ok", "reason", "bars_needed"}. Never raises.
+
+        prove: first in a process of its own, unless the model is here already.
+        """
         try:
-            model = await asyncio.to_thread(self._shelf.get, model_id)
+            if prove and model_id not in self._shelf.held:
+                await asyncio.to_thread(self._prove, model_id)
+            model = await asyncio.to_thread(self._get, model_id)
         except Exception as error:  # whatever a bundle does, the caller keeps its old one
             return {"ok": False, "reason": _words(error), "bars_needed": 0}
         return {"ok": True, "reason": "", "bars_needed": model.bars_needed}
 
     async def forecast(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
         """Symbol -> newest closed bars, at least `bars_needed` -> symbol -> one HorizonForecast per horizon."""
-        return await asyncio.to_thread(lambda: self._shelf.get(model_id).forecast(bars))
+        return await asyncio.to_thread(self._forecast, model_id, bars)
 
     async def held(self) -> list[str]:
         return self._shelf.held
+
+    async def check_health(self) -> None:
+        """RuntimeError while a call hangs: Serve then puts another replica in this one's place."""
+        oldest = min(list(self._calls.values()), default=None)
+        if oldest is not None and self._clock() - oldest > HUNG_SECONDS:
+            raise RuntimeError(f"A model has not come back for {HUNG_SECONDS:.0f} s.")
+
+    def _get(self, model_id: str) -> Model:
+        with self._counted():
+            return self._shelf.get(model_id)
+
+    def _forecast(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+        with self._counted():
+            return self._shelf.get(model_id).forecast(bars)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        call = object()
+        self._calls[call] = self._clock()
+        try:
+            yield
+        finally:
+            del self._calls[call]
 
 
 def _words(error: Exception) -> str:

@@ -251,6 +251,13 @@ class Registry:
             self._replace(timeframe, chosen.id, "rollback", why, live_loss=lost)
         return chosen
 
+    def refuse(self, timeframe: str, model_id: str, stays: str, why: str) -> None:
+        """The champion `model_id` was found unfit where it should serve: `stays`, which went on serving, is it again.
+        Changes nothing when another is champion already."""
+        with self._lock():
+            if (self.champion_pointer_or_none(timeframe) or {}).get("id") == model_id:
+                self._replace(timeframe, stays, "rollback", why)
+
     def _sound(self, ids: Ids) -> Versions:
         found = []
         for model_id in ids:

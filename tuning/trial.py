@@ -2,7 +2,7 @@
 
 Whatever happens there - a crash in a parser, a hang, a number that is none - is a reason, and the champion stays.
 
-    python -m tuning.trial BUNDLE BARS KEYS      prints {"reason": ""} when all is well
+    python -m tuning.trial BUNDLE BARS KEYS [SECONDS]      prints {"reason": ""} when all is well
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Trial:
 
     def __call__(self, folder: Path) -> None:
         """BundleRefused with the reason unless the model forecasts as it should."""
-        words = [*self.command, str(folder), str(self.bars), str(self.keys)]
+        words = [*self.command, str(folder), str(self.bars), str(self.keys), f"{self.deadline:g}"]
         lean = os.environ | {"OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
@@ -80,7 +80,9 @@ def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
 def main(arguments: Sequence[str]) -> None:
     from market.bar_store import BarStore
 
-    folder, bars, keys = (Path(word) for word in arguments)
+    folder, bars, keys = (Path(word) for word in arguments[:3])
+    if len(arguments) > 3:
+        signal.alarm(math.ceil(float(arguments[3])) + 5)  # in case that whoever waits has died
     try:
         reason = try_out(load_bundle(folder, BundleKeys(keys)), BarStore(bars))
     except LstmcError as error:
@@ -121,6 +123,8 @@ def wrong_with(horizon: HorizonForecast) -> str:
     """What is wrong with a forecast, in words; empty when it is sound."""
     if horizon.volatility is None or not math.isfinite(horizon.volatility) or horizon.volatility <= 0:
         return f"volatility {horizon.volatility}"
+    if horizon.volatility_ratio is not None and not math.isfinite(horizon.volatility_ratio):
+        return f"volatility ratio {horizon.volatility_ratio}"
     levels = sorted(horizon.quantiles or {}, key=float)
     values = [(horizon.quantiles or {})[level] for level in levels]
     if not values or not all(math.isfinite(value) for value in values):

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from actors.prediction_ledger import PredictionLedger
-from tests.postgres import Postgres
+from benchmarks.embedded_postgres import Postgres
 
 KEY = "a key"
 _numbers = itertools.count(1)

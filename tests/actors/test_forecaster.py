@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 
 from actors.forecast_record import RETRY_SECONDS as LEDGER_RETRY_SECONDS
 from actors.forecast_spool import ForecastSpool, SpooledForecast
-from actors.forecaster import RETRY_SECONDS, UNREACHED_SECONDS, Forecaster
+from actors.forecaster import Forecaster
+from actors.model_swap import MOST_TRIES, RETRY_SECONDS, UNREACHED_SECONDS
 from actors.prediction_ledger import Coverage, PredictionLedger, Settled
 from configs.settings import Settings, make_settings
 from market.bars import bars_from_columns
@@ -55,6 +57,8 @@ class World:
         self.demoted: list[tuple[str, str, str]] = []
         self.warm_answer: dict[str, Any] = {"ok": True, "reason": "", "bars_needed": NEEDED}
         self.warmed: list[str] = []
+        self.proven: list[str] = []
+        self.answers: dict[str, HorizonForecast] = {}  # by model, instead of a sound one
         self.predicted: list[tuple[str, list[str]]] = []
         self.predict_error: Exception | None = None
         self.published: list[BoardUpdate] = []
@@ -70,8 +74,13 @@ class World:
         self.demoted.append((timeframe, model_id, why))
         return None
 
-    def warm(self, model_id: str) -> dict[str, Any]:
+    def refuse(self, timeframe: str, model_id: str, stays: str, why: str) -> None:
+        if self.pointer and self.pointer["id"] == model_id:
+            self.pointer = {"id": stays, "since": "2026-01-02T00:00:00Z", "why": why}
+
+    def warm(self, model_id: str, prove: bool) -> dict[str, Any]:
         self.warmed.append(model_id)
+        self.proven += [model_id] if prove else []
         return self.warm_answer
 
     def predict(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
@@ -80,6 +89,8 @@ class World:
             raise self.predict_error
         q = {"0.05": -0.01, "0.10": -0.005, "0.90": 0.005, "0.95": 0.01}
         as_of = {s: t["close_time"][-1].as_py() for s, t in bars.items()}
+        if model_id in self.answers:
+            return dict.fromkeys(bars, (self.answers[model_id],))
         return {
             s: tuple(HorizonForecast(h, as_of[s] + h * HOUR, 0.001, 1.0, q, None, 0.5) for h in (1, 24)) for s in bars
         }
@@ -205,20 +216,164 @@ def test_a_new_champion_forecasts_all_symbols_anew(world: World) -> None:
     assert world.ledger.count() == 4
 
 
-def test_a_champion_that_does_not_load_leaves_the_old_one_in_charge(world: World) -> None:
+def models_of(forecaster: Forecaster) -> set[str]:
+    return {f["model_id"] for f in forecaster.snapshot().forecasts.values()}
+
+
+NOT_A_NUMBER = HorizonForecast(1, START, float("nan"), 1.0, {"0.50": 0.0}, None, 0.5)
+
+
+def test_a_champion_that_is_not_fit_is_refused_and_the_old_one_stays(world: World) -> None:
     forecaster = world.forecaster()
     forecaster.step()
-    world.pointer, world.warm_answer = pointer_to("h1-b"), {"ok": False, "reason": "hash differs", "bars_needed": 0}
+    world.pointer, world.warm_answer = pointer_to("h1-b"), {"ok": False, "reason": "it died of SIGSEGV"}
     forecaster.step()
     forecaster.step()
     assert world.warmed == ["h1-a", "h1-b"]  # not asked again at every step
+    assert world.proven == ["h1-b"]  # in a process of its own, since there is a model to protect
+    assert world.pointer["id"] == "h1-a"  # the next life of this process begins with what serves
     forecaster.on_bars(world.close_bar())
-    assert {f["model_id"] for f in forecaster.snapshot().forecasts.values()} == {"h1-a"}
-    assert forecaster.status()["problems"]["champion H1"] == "h1-b could not be loaded: hash differs; h1-a stays"
+    assert models_of(forecaster) == {"h1-a"}
+    refused = {"id": "h1-b", "reason": "it died of SIGSEGV", "since": "2026-01-01T00:00:00Z"}
+    assert forecaster.snapshot().models["H1"]["refused"] == refused
+    assert forecaster.status()["refused"] == {"H1": refused}
+    assert world.published[-1].models["H1"]["refused"] == refused
+
+    world.pointer, world.warm_answer = pointer_to("h1-b"), {"ok": True, "bars_needed": NEEDED}  # by hand, mended
+    forecaster.step()
+    assert models_of(forecaster) == {"h1-b"}
+    assert forecaster.snapshot().models["H1"]["refused"] is None
+
+
+def test_a_first_champion_that_does_not_load_is_tried_again(world: World) -> None:
+    world.warm_answer = {"ok": False, "reason": "hash differs"}
+    forecaster = world.forecaster()
+    forecaster.step()
+    forecaster.step()
+    assert (world.warmed, world.proven) == (["h1-a"], [])
+    assert forecaster.status()["problems"]["champion H1"] == "h1-a could not be loaded: hash differs"
     world.wall += timedelta(seconds=RETRY_SECONDS)
     world.warm_answer = {"ok": True, "bars_needed": NEEDED}
     forecaster.step()
+    assert forecaster.status()["champion"] == {"H1": "h1-a"}
+    assert world.proven == ["h1-a"]  # it may have been what took the predictor down
+
+
+def test_a_champion_that_gives_nan_on_the_newest_bars_never_serves(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    world.pointer, world.answers = pointer_to("h1-b"), {"h1-b": NOT_A_NUMBER}
+    forecaster.step()
+    assert models_of(forecaster) == {"h1-a"}
+    assert forecaster.status()["refused"]["H1"]["reason"] == "EURUSD, 1 bars: volatility nan"
+    assert world.ledger.count() == 2
+
+
+def test_a_champion_that_turns_to_nan_later_is_sent_back(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    world.pointer = pointer_to("h1-b")
+    forecaster.step()
+    world.answers = {"h1-b": NOT_A_NUMBER}
+    forecaster.on_bars(world.close_bar())
+    forecaster.step()
+    assert models_of(forecaster) == {"h1-a"}
+    assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T11:00:00Z"}
+    assert "h1-b forecast nonsense: EURUSD, 1 bars: volatility nan" in forecaster.status()["refused"]["H1"]["reason"]
+    assert world.pointer["id"] == "h1-a"
+
+
+def test_nonsense_of_the_only_model_is_not_published(world: World) -> None:
+    world.answers = {"h1-a": NOT_A_NUMBER}
+    forecaster = world.forecaster()
+    forecaster.step()
+    assert forecaster.snapshot().forecasts == {}
+    assert "It is not published." in forecaster.status()["problems"]["forecast H1"]
+    world.answers = {}
+    forecaster.step()
+    assert len(forecaster.snapshot().forecasts) == 2
+    assert forecaster.status()["problems"] == {}
+
+
+def test_a_champion_that_takes_the_predictor_down_is_sent_back(world: World) -> None:
+    dies = {"h1-b": False}
+
+    def predict(model_id: str, bars: dict[str, pa.Table]) -> Any:
+        if dies.get(model_id):
+            raise RuntimeError("the replica died")
+        return world.predict(model_id, bars)
+
+    forecaster = world.forecaster(predict=predict)
+    forecaster.step()
+    world.pointer = pointer_to("h1-b")
+    forecaster.step()
+    assert models_of(forecaster) == {"h1-b"}
+    dies["h1-b"] = True
+    forecaster.on_bars(world.close_bar())
+    for _ in range(MOST_TRIES):
+        forecaster.step()
+    assert models_of(forecaster) == {"h1-a"}
+    assert "the replica died" in forecaster.status()["refused"]["H1"]["reason"]
+
+
+def test_a_predictor_that_is_away_is_not_the_models_fault(world: World) -> None:
+    forecaster = world.forecaster()
+    forecaster.step()
+    world.pointer = pointer_to("h1-b")
+    forecaster.step()
+    world.predict_error = RuntimeError("no replica")
+    forecaster.on_bars(world.close_bar())
+    for _ in range(3 * MOST_TRIES):
+        forecaster.step()
     assert forecaster.status()["champion"] == {"H1": "h1-b"}
+    assert forecaster.status()["refused"] == {}
+
+
+def test_the_old_model_goes_on_while_a_new_one_is_tried(world: World) -> None:
+    trials: list[tuple[Any, Future[Any]]] = []
+
+    def beside(call: Any) -> Future[Any]:
+        trials.append((call, Future()))
+        return trials[-1][1]
+
+    forecaster = world.forecaster(beside=beside)
+    forecaster.step()
+    call, future = trials.pop()
+    future.set_result(call())
+    forecaster.step()
+    world.pointer = pointer_to("h1-b")
+    forecaster.step()
+    forecaster.on_bars(world.close_bar())
+    forecaster.step()
+    assert models_of(forecaster) == {"h1-a"}
+    assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T11:00:00Z"}
+    [(call, future)] = trials
+    future.set_result(call())
+    forecaster.step()
+    assert models_of(forecaster) == {"h1-b"}
+
+
+def test_a_trial_that_was_overtaken_counts_for_nothing(world: World) -> None:
+    waiting: list[tuple[Any, Future[Any]]] = []
+
+    def beside(call: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if world.pointer == pointer_to("h1-b"):
+            waiting.append((call, future))
+        else:
+            future.set_result(call())
+        return future
+
+    forecaster = world.forecaster(beside=beside)
+    forecaster.step()
+    world.pointer = pointer_to("h1-b")
+    forecaster.step()
+    world.pointer = pointer_to("h1-a")  # rolled back meanwhile
+    [(call, future)] = waiting
+    future.set_result(call())
+    forecaster.step()
+    forecaster.step()
+    assert forecaster.status()["champion"] == {"H1": "h1-a"}
 
 
 def test_a_predictor_that_is_still_starting_is_asked_again_soon(world: World) -> None:
@@ -226,12 +381,29 @@ def test_a_predictor_that_is_still_starting_is_asked_again_soon(world: World) ->
         world.warmed.append("unreachable")
         raise ConnectionError("no replica yet")
 
-    forecaster = world.forecaster(warm=lambda m: unreachable(m) if len(world.warmed) < 1 else world.warm(m))
+    forecaster = world.forecaster(warm=lambda m, prove: world.warm(m, prove) if world.warmed else unreachable(m))
     forecaster.step()
     assert "no replica yet" in forecaster.status()["problems"]["champion H1"]
     world.wall += timedelta(seconds=UNREACHED_SECONDS)
     forecaster.step()
     assert len(forecaster.snapshot().forecasts) == 2
+
+
+def test_a_champion_that_takes_the_predictor_with_it_while_loading_is_refused(world: World) -> None:
+    def warm(model_id: str, prove: bool) -> dict[str, Any]:
+        if model_id == "h1-b":
+            raise ConnectionError("the replica died")
+        return world.warm(model_id, prove)
+
+    forecaster = world.forecaster(warm=warm)
+    forecaster.step()
+    world.pointer = pointer_to("h1-b")
+    for _ in range(MOST_TRIES):
+        assert forecaster.status()["refused"] == {}
+        forecaster.step()
+        world.wall += timedelta(seconds=RETRY_SECONDS)
+    assert forecaster.status()["refused"]["H1"]["reason"] == "the replica died"
+    assert (world.pointer["id"], models_of(forecaster)) == ("h1-a", {"h1-a"})
 
 
 def test_a_silent_predictor_keeps_the_bars_due(world: World) -> None:

@@ -17,11 +17,11 @@ from alembic.script import ScriptDirectory
 from actors import prediction_ledger
 from actors.ledger_database import MIGRATIONS, REVISION, LedgerDatabase
 from actors.prediction_ledger import PredictionLedger
+from benchmarks.embedded_postgres import Postgres
 from configs.settings import make_settings
 from market.errors import ConfigError, LedgerTooNew, LedgerUnavailable
 from tests.actors.conftest import KEY, LedgerPlace
 from tests.actors.test_prediction_ledger import HOUR, START, bars, forecast
-from tests.postgres import Postgres
 
 OLD = (
     Path(__file__).parent / "ledgers" / "before_migrations.sql"

@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
         registry=registry,
         tail=store.tail,
         predict=lambda model_id, tails: bundle.forecast(tails),
-        warm=lambda model_id: {"ok": True, "reason": "", "bars_needed": bundle.bars_needed},
+        warm=lambda model_id, prove: {"ok": True, "reason": "", "bars_needed": bundle.bars_needed},
         publish=lambda update: None,
         ledger=ledger,
         spool=ForecastSpool(settings.spool_path, "key"),

@@ -12,9 +12,9 @@ import pytest
 from actors.forecast_record import RETRY_SECONDS, ForecastRecord
 from actors.forecast_spool import ForecastSpool
 from actors.prediction_ledger import PredictionLedger
+from benchmarks.embedded_postgres import Postgres
 from market.errors import LedgerUnavailable
 from tests.actors.test_prediction_ledger import HOUR, START, bars, forecast
-from tests.postgres import Postgres
 
 KEY = "a key"
 KILLS = 3

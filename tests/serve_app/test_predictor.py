@@ -15,7 +15,7 @@ from market.errors import BundleRefused
 from market.forecasts import HorizonForecast
 from market.symbols import CATALOGUE
 from market.timeframes import Timeframe
-from serve_app.predictor import BundleShelf, Predictor, probe_bars, wrong_with
+from serve_app.predictor import HUNG_SECONDS, BundleShelf, Predictor, probe_bars, wrong_with
 from tests.serve_app.made_board import MadeMarket
 from tuning.model_version import ModelVersion
 
@@ -143,3 +143,41 @@ def test_a_model_that_is_here_answers_while_another_is_loaded() -> None:
         loader.join(30)
     assert found == [here]
     assert shelf.held == ["here", "slow"]
+
+
+def test_a_model_is_proven_elsewhere_before_it_is_loaded_here() -> None:
+    loads, proven = Loads(), list[str]()
+
+    def prove(model_id: str) -> None:
+        proven.append(model_id)
+        if model_id == "crashes":
+            raise BundleRefused("It died of SIGSEGV.", hint="Train again.")
+
+    predictor = Predictor(loads, prove)
+    for model_id in ("good", "good", "crashes"):  # what is here has been proven
+        answer = asyncio.run(predictor.warm(model_id, prove=True))
+    assert answer == {"ok": False, "reason": "It died of SIGSEGV. Train again.", "bars_needed": 0}
+    assert (proven, loads.seen) == (["good", "crashes"], ["good"])
+
+
+def test_a_model_that_hangs_makes_the_replica_unhealthy() -> None:
+    started, may_end, seconds = threading.Event(), threading.Event(), [0.0]
+
+    def load(_: str) -> StubModel:
+        started.set()
+        assert may_end.wait(30)
+        return Loads()("m")
+
+    predictor = Predictor(load, clock=lambda: seconds[0])
+    caller = threading.Thread(target=lambda: asyncio.run(predictor.warm("m")))
+    caller.start()
+    try:
+        assert started.wait(30)
+        asyncio.run(predictor.check_health())
+        seconds[0] = HUNG_SECONDS + 1
+        with pytest.raises(RuntimeError, match="has not come back"):
+            asyncio.run(predictor.check_health())
+    finally:
+        may_end.set()
+        caller.join(30)
+    asyncio.run(predictor.check_health())

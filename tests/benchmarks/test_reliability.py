@@ -1,0 +1,69 @@
+"""What the reliability benchmark makes of answers, without a cluster."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from benchmarks.http_load import kind_of
+from benchmarks.reliability import chosen, judge, page
+from market.errors import InputError
+
+PROBLEM = {"content-type": "application/problem+json"}
+
+
+def answer(at: float, kind: str = "ok", seconds: float = 0.1) -> dict[str, Any]:
+    return {"at": at, "kind": kind, "seconds": seconds}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind"),
+    [
+        (200, {}, "ok"),
+        (503, PROBLEM | {"retry-after": "2"}, "clean 503"),
+        (503, PROBLEM, "503 application/problem+json"),
+        (503, {"content-type": "text/plain", "retry-after": "2"}, "503 text/plain"),
+        (500, {"content-type": "text/plain; charset=utf-8"}, "500 text/plain"),
+        (429, PROBLEM | {"retry-after": "2"}, "429 application/problem+json"),
+    ],
+)
+def test_an_answer_is_good_clean_or_a_failure(status: int, headers: dict[str, str], kind: str) -> None:
+    assert kind_of(httpx.Response(status, headers=headers)) == kind
+
+
+@pytest.mark.parametrize(
+    ("fault", "answers", "ok"),
+    [
+        ("replica", [answer(9), answer(11)], True),
+        ("replica", [answer(9), answer(11, "clean 503")], False),  # none may fail
+        ("proxy", [answer(9), answer(11, "clean 503"), answer(20)], True),
+        ("proxy", [answer(9), answer(17.9, "clean 503", 0.2), answer(20)], False),  # 8 s, to the failure's end
+        ("proxy", [answer(9), answer(11, "500 text/plain"), answer(20)], False),
+        ("proxy", [answer(11, "clean 503")], False),  # nothing but failures proves nothing
+        ("replica", [], False),
+    ],
+)
+def test_what_is_as_expected(fault: str, answers: list[dict[str, Any]], ok: bool) -> None:
+    [found] = chosen(fault)
+    assert judge(found, answers, 10.0, "pid 1 gone", True).ok is ok
+    assert judge(found, answers, 10.0, "not so", False).ok is False
+
+
+def test_the_figures_and_the_page() -> None:
+    [fault] = chosen("proxy")
+    seen = judge(fault, [answer(9, seconds=0.3), answer(11, "clean 503", 0.5), answer(12)], 10.0, "pid 1 gone", True)
+    assert (seen.requests, seen.failed, seen.out_s, seen.worst_s) == (3, {"clean 503": 1}, 1.5, 0.3)
+    said = page([seen], "lstmc bench reliability --seconds 30", 30, 20, datetime(2026, 11, 25, tzinfo=UTC))
+    assert (
+        "| kill -9 of the only proxy | back within 8 s, clean 503 until then | 3 | 1 x clean 503 | 1.5 s | 0.3 s |"
+        in said
+    )
+    assert "`lstmc bench reliability --seconds 30`, 2026-11-25" in said
+
+
+def test_an_unknown_fault_is_named() -> None:
+    with pytest.raises(InputError, match="no fault 'flood'"):
+        chosen("flood")
