@@ -97,6 +97,7 @@ def make_api(
         redoc_url=None,
         lifespan=lifespan,
     )
+    app.state.admission = admission
     problems.install(app)
     _add_health(app, board)
     _add_forecasts(app, question, guard(admission, "read"))
@@ -128,7 +129,7 @@ def guard(admission: Admission, scope: str) -> Any:
     bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="`lstmc token issue` prints one.")
 
     async def check(request: Request, _: HTTPAuthorizationCredentials | None = Security(bearer)) -> Visit:
-        return admission.admit(request, scope)
+        return await admission.admit(request, scope)
 
     return Depends(check)
 
