@@ -6,6 +6,7 @@ Ray. What an actor holds in memory can be made again from the bar store, the reg
     mt5          on the node with the `mt5` resource; waits RESTARTING while that node is away, then connects anew
     market_data  one writer of the bar store; a new life backfills from the last stored bar, so gaps close by themselves
     forecaster   one writer of the ledger and its spool; a new life forecasts from stored bars at once
+    rate_limiter who may still ask how often; a new life lets in what replicas can show, the rest after a minute
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 import structlog
 
+from actors.rate_limiter import RateLimiterActor
 from configs.settings import Settings, load_settings
 from market.errors import LstmcError, MarketUnavailable, NodeDown, NotRunning, VersionsDisagree
 from market.forecasts import BoardUpdate, HorizonForecast
@@ -62,6 +64,10 @@ def forecaster() -> Any:
     return _lookup("forecaster")
 
 
+def rate_limiter() -> Any:
+    return _lookup("rate_limiter")
+
+
 def _lookup(name: str) -> Any:
     try:
         return ray.get_actor(name, namespace=NAMESPACE)
@@ -90,9 +96,14 @@ def start_actors(settings: Settings) -> list[str]:
             settings.model_dump_json()
         )
         names.append("mt5")
-    for name, kind in (("market_data", MarketDataActor), ("forecaster", ForecasterActor)):
+    kinds = {
+        "market_data": (MarketDataActor, 8),
+        "forecaster": (ForecasterActor, 8),
+        "rate_limiter": (LimiterActor, 1000),
+    }
+    for name, (kind, concurrency) in kinds.items():
         shell = ray.remote(kind)
-        shell.options(name=name, label_selector=NOT_ON_MT5, max_concurrency=8, **common).remote(home)
+        shell.options(name=name, label_selector=NOT_ON_MT5, max_concurrency=concurrency, **common).remote(home)
         names.append(name)
     return names
 
@@ -286,6 +297,14 @@ class MarketDataActor:
                 target.on_source.remote(self._core.status())
         except Exception as error:  # the loop must outlive whatever one pass meets
             log.warning("poll failed", error=str(error))
+
+
+class LimiterActor(RateLimiterActor):
+    """actors.rate_limiter on an event loop, where every replica has a poll waiting."""
+
+    def __init__(self, home: str) -> None:
+        reborn = bool(ray.get_runtime_context().was_current_actor_reconstructed)
+        super().__init__(load_settings(home).requests_per_minute, reborn=reborn)
 
 
 class ForecasterActor:

@@ -24,12 +24,14 @@ from pathlib import Path
 import psutil
 
 from cluster.run_record import NODE_VARIABLE, RUN_VARIABLE, Run, Started, members, read_run, write_run
+from cluster.serve_environment import REPLICA_PORTS, serve_environment
 from configs.settings import ROOT, Settings
 from market.errors import ClusterError, PortInUse
 
 HEAD_MEMORY = 300 * 1024**2  # bytes of object store; bars and models are small
 MT5_MEMORY = 80 * 1024**2
-OUR_PORTS = range(20_000, 32_000)
+OUR_PORTS = range(20_000, 30_000)
+EPHEMERAL_PORTS = 32_768  # from here on the system takes ports of its own accord
 NODE_HELPERS = (
     "dashboard-agent-listen-port",
     "dashboard-agent-grpc-port",
@@ -87,14 +89,18 @@ def ray_environment(settings: Settings, run_id: str, node: str) -> dict[str, str
             "RAY_health_check_period_ms": "1000",  # a dead node is seen after seconds, not a quarter of a minute
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
-            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a dead proxy is replaced after 5 to 8 s instead of 30
-            "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",  # one that hangs; three times in a row
-            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",  # else a busy machine ends each proxy before it has started
             "FORWARDED_ALLOW_IPS": "none",  # Serve's server would believe anybody on loopback; trusted_proxies decides
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "DASHBOARD_METRIC_PORT": str(free_ports(1)[0]),
         }
+        | serve_environment(settings, temp_dir(settings.home_path), _serve_ports())
     )
+
+
+def _serve_ports() -> tuple[int, int, int, int]:
+    """Three free ones, and the first of a run of ports for replicas; those pass over one that is taken."""
+    statistics, metrics, fallback = free_ports(3)
+    return statistics, metrics, fallback, random.randrange(OUR_PORTS.stop, EPHEMERAL_PORTS - REPLICA_PORTS)
 
 
 def free_ports(count: int, avoid: Collection[int] = ()) -> list[int]:

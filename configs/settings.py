@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     head_port: Port = 6379
     head_host: str = "127.0.0.1"  # the head's address as other machines reach it; loopback: no other machine joins
     client_host: str = "127.0.0.1"
+    serve_proxy: Literal["haproxy", "ray"] = "haproxy"  # what stands before the HTTP replicas
+    http_replicas: Annotated[int, Field(ge=0, le=64)] = 0  # 0: one in the local profile, otherwise two
+    streams_per_subject: Annotated[int, Field(ge=1)] = 5  # open at a time, in each replica
     cors_origins: Names = ()  # pages elsewhere that may read the API, as https://desk.example
     trusted_proxies: Names = ()  # addresses or networks whose X-Forwarded-For is believed, as 127.0.0.1 for nginx
     requests_per_minute: Annotated[int, Field(ge=1)] = 60  # of each subject

@@ -79,6 +79,7 @@ def make_api(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
+    app.state.admission = admission
     problems.install(app)
     read = guard(admission, "read")
     add_forecasts(app, question, read)
@@ -115,6 +116,6 @@ def guard(admission: Admission, scope: str) -> Any:
     bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="`lstmc token issue` prints one.")
 
     async def check(request: Request, _: HTTPAuthorizationCredentials | None = Security(bearer)) -> Visit:
-        return admission.admit(request, scope)
+        return await admission.admit(request, scope)
 
     return Depends(check)

@@ -8,20 +8,22 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 from configs.settings import load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
 from serve_app.board import board_for
 from serve_app.follower import Follower
+from serve_app.hot_path import HotPath
 from serve_app.lookups import ledger_lookups
 from serve_app.predictor import Predictor, bundle_loader, bundle_trial
 from serve_app.rate_limit import RateLimiter
 
 APP_NAME = "lstmc"
+BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
 NOT_ON_THE_WINDOWS_NODE = {"role": "!mt5"}
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
@@ -38,21 +40,22 @@ class Api:
         self._settings = load_settings(home)
         self._board = board_for(self._settings)
         self._follower = Follower(self._board, _pull)
+        self._limiter = RateLimiter(self._settings.requests_per_minute, RemoteBook())
         await self._follower.catch_up()
-        self._following = asyncio.create_task(self._follower.forever())
+        self._following = [asyncio.create_task(self._follower.forever()), asyncio.create_task(self._limiter.follow())]
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        settings = self._settings
-        limiter = RateLimiter(settings.requests_per_minute)
-        return make_api(settings, self._board, limiter, settings.market_clock, ledger_lookups(settings))
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        settings, board = self._settings, self._board
+        api = make_api(settings, board, self._limiter, settings.market_clock, ledger_lookups(settings))
+        return HotPath(api, settings, board, api.state.admission)
 
     async def publish(self, update: BoardUpdate) -> bool:
         """Pushed by the forecaster to every replica; whether the board changed."""
         return self._follower.take(update)
 
     async def check_health(self) -> None:
-        if self._following.done():
-            raise RuntimeError("The board no longer follows the forecaster.")
+        if any(task.done() for task in self._following):
+            raise RuntimeError("The board no longer follows the forecaster, or the limit its leases.")
 
 
 async def _pull(since_version: int | None) -> BoardUpdate:
@@ -61,8 +64,36 @@ async def _pull(since_version: int | None) -> BoardUpdate:
     return await handles.forecaster().snapshot.remote(since_version)
 
 
+class RemoteBook:
+    """The actor of `actors.rate_limiter`, met anew after an error: `lstmc up` may have made another."""
+
+    def __init__(self) -> None:
+        self._actor: Any = None
+
+    async def introduce(self, *words: Any) -> Any:
+        return await self._call("introduce", *words)
+
+    async def poll(self, *words: Any) -> Any:
+        return await self._call("poll", *words)
+
+    async def exchange(self, *words: Any) -> Any:
+        return await self._call("exchange", *words)
+
+    async def _call(self, method: str, *words: Any) -> Any:
+        from actors import handles
+
+        if self._actor is None:
+            self._actor = handles.rate_limiter()
+        try:
+            async with asyncio.timeout(BOOK_SECONDS):
+                return await getattr(self._actor, method).remote(*words)
+        except Exception:
+            self._actor = None
+            raise
+
+
 def build(args: dict[str, Any]) -> serve.Application:
-    """`args["home"]`: the installation's folder. One ingress replica in the local profile, so that rate limits are exact.
+    """`args["home"]`: the installation's folder.
 
     `args["generation"]`, another one each time: replicas then begin in new processes, which import the code as it is now;
     Ray gives a process that is idle to the next actor otherwise.
@@ -93,7 +124,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     api = serve.deployment(
         Api,
         name="Api",
-        num_replicas=1 if local else 2,
+        num_replicas=settings.http_replicas or (1 if local else 2),
         ray_actor_options=options,
         max_ongoing_requests=2000,  # every listener of the stream is an ongoing request
         max_surge_percent=100,

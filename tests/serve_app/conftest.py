@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from configs.settings import Settings
 from serve_app.api import make_api
 from serve_app.auth import issue_token
 from serve_app.board import Board, board_for
+from serve_app.hot_path import HotPath
 from serve_app.lookups import ledger_lookups
 from serve_app.rate_limit import RateLimiter
 from tests.serve_app.made_board import MadeMarket, SetClock, make_test_settings
@@ -23,7 +25,7 @@ from tests.serve_app.made_board import MadeMarket, SetClock, make_test_settings
 class Client:
     """Requests straight into an ASGI app, no socket, one event loop per request."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
@@ -69,9 +71,9 @@ def make_desk(tmp_path: Path) -> Any:
         settings = make_test_settings(tmp_path / "home", **given)
         clock = SetClock()
         board = board_for(settings, clock.now)
-        limiter = RateLimiter(settings.requests_per_minute)
-        app = make_api(settings, board, limiter, clock, ledger_lookups(settings))
-        return Desk(settings, clock, MadeMarket(), board, app, Client(app))
+        app = make_api(settings, board, RateLimiter(settings.requests_per_minute), clock, ledger_lookups(settings))
+        client = Client(HotPath(app, settings, board, app.state.admission))
+        return Desk(settings, clock, MadeMarket(), board, app, client)
 
     return make
 
