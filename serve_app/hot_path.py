@@ -30,8 +30,8 @@ class HotPath:
     def __init__(self, app: ASGIApp, settings: Settings, board: Board, admission: Admission) -> None:
         self.app = app
         self._board, self._admission = board, admission
-        first, vary = settings.timeframes[0], [(b"vary", b"Origin")] if settings.cors_origins else []
-        self._after = [*_SECURITY, *vary]
+        first, vary = settings.timeframes[0], b"Accept-Encoding" + (b", Origin" if settings.cors_origins else b"")
+        self._after = [(b"vary", vary), *_SECURITY]
         # What is asked, exactly as clients write it -> the board's key.
         self._keys = {(PREFIX + code, b""): key_of(code, first) for code in settings.symbols} | {
             (PREFIX + code, f"timeframe={frame}".encode()): key_of(code, frame)
@@ -51,7 +51,7 @@ class HotPath:
 
     def _ready(self, scope: Scope, key: str) -> tuple[Message, Message] | None:
         """The two messages of the answer; None when the question is not of the usual kind."""
-        authorization = held = identity = b""
+        authorization = held = identity = codings = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
                 if authorization:
@@ -63,13 +63,15 @@ class HotPath:
                 held = value
             elif name == b"x-request-id":
                 identity = identity or value
+            elif name == b"accept-encoding":
+                codings = value
             elif name in _UNUSUAL:
                 return None
         try:
             answer = self._board.forecast(key)
         except Exception:
             return None  # the app inside meets the same, and knows how to say so
-        if answer is None or not authorization:
+        if answer is None or not authorization or (codings and len(answer.body) >= COMPRESSED_FROM):
             return None
         visit = self._admission.admit_known(authorization, "read")
         if visit is None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from serve_app.api import Lookups, make_api
+from serve_app import hot_path
+from serve_app.api import make_api
 from serve_app.hot_path import HotPath
+from serve_app.lookups import Lookups
 from serve_app.rate_limit import RateLimiter
 
 PATH = "/api/v1/predictions/EURUSD"
@@ -78,10 +80,10 @@ def test_the_usual_question(pair: Pair, path: str) -> None:
         (f"{PATH}?more=1", {}, 200),
         (f"{PATH}?timeframe=M15", {}, 503),
         (f"{PATH}?timeframe=H7", {}, 422),
-        (f"{PATH}/", {}, 307),
+        (f"{PATH}/", {}, 404),
         ("/api/v1/predictions/EURXXX", {}, 404),
         (PATH, {"if_none_match": '"a", "b"'}, 200),
-        (PATH, {"if_none_match": "*"}, 200),
+        (PATH, {"if_none_match": "*"}, 304),
         (PATH, {"content_length": "5000"}, 413),
         (PATH, {"content_length": "0"}, 200),
         (PATH, {"transfer_encoding": "chunked"}, 411),
@@ -98,11 +100,18 @@ def test_an_id_that_may_not_be_logged_is_replaced(pair: Pair) -> None:
         assert len(client.get(PATH, given).headers["x-request-id"]) == 32
 
 
+def test_what_is_worth_compressing_is_passed_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = pair.bearer()
+    assert pair.ask(authorization=token, accept_encoding="gzip")[1]
+    monkeypatch.setattr(hot_path, "COMPRESSED_FROM", 100)
+    assert not pair.ask(authorization=token, accept_encoding="gzip")[1]
+
+
 def test_who_may_not_ask(pair: Pair) -> None:
     assert pair.ask()[0].status_code == 401
     assert pair.ask(authorization="Bearer nonsense")[0].status_code == 401
     assert pair.ask(authorization=pair.bearer(scopes=["signals"]))[0].status_code == 403
-    assert pair.ask(authorization=pair.bearer(), method="HEAD")[0].status_code == 405
+    assert pair.ask(authorization=pair.bearer(), method="HEAD")[0].status_code == 200
     assert pair.ask(authorization=pair.bearer(), method="POST")[0].status_code == 405
 
 
