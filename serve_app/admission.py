@@ -95,7 +95,7 @@ class Admission:
         if caller is None:
             caller = self._examine(request, authorization, len(sent))
         budget = await self._limiter.take(caller.subject)  # a refused scope counts, too
-        request.scope["budget_headers"] = budget.headers()
+        request.scope["budget"] = budget
         return Visit(caller.require(scope), budget)
 
     def _examine(self, request: Request, authorization: str | None, times: int) -> Caller:

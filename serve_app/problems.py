@@ -71,8 +71,8 @@ def respond(problem: Problem, request: Request) -> Response:
         "instance": request.url.path,
         "request_id": request.scope.get("request_id", ""),
     } | problem.more
-    # `admission` leaves the caller's budget there; a 429 says it itself.
-    headers = {"Cache-Control": "no-store"} | request.scope.get("budget_headers", {}) | problem.headers
+    budget = request.scope.get("budget")  # left there by `admission`; a 429 says its own
+    headers = {"Cache-Control": "no-store"} | (budget.headers() if budget else {}) | problem.headers
     return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
 
 

@@ -6,7 +6,7 @@ Knows the board and the settings; knows nothing about routes.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Query
@@ -23,7 +23,10 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+ -]\d\
 
 
 def moment(name: str, text: str | None) -> datetime | None:
-    """`"2020-03-02T14:00:00+01:00"` -> aware UTC. A `+` that was not escaped arrives as a space and is taken back."""
+    """`"2020-03-02T14:00:00+01:00"` -> aware UTC, rounded up to a second, which is how bars close.
+
+    A `+` that was not escaped arrives as a space and is taken back.
+    """
     if text is None:
         return None
     try:
@@ -39,9 +42,9 @@ def moment(name: str, text: str | None) -> datetime | None:
             hint="Write it like 2026-03-02T14:00:00Z (RFC 3339).",
         ) from None
     try:
-        return found.astimezone(UTC)
+        return found.astimezone(UTC) + timedelta(microseconds=-found.microsecond % 1_000_000)
     except OverflowError:  # in the first or last hours of the calendar
-        return found.replace(tzinfo=UTC)
+        return found.replace(tzinfo=UTC, microsecond=0)
 
 
 class Question:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 
-from market.forecasts import jsonable
 from serve_app.admission import Visit
 from serve_app.board import BAR_COLUMNS, key_of
 from serve_app.lookups import HistoryAsk, Lookups
@@ -89,7 +88,7 @@ def add_history(app: FastAPI, question: Question, allowed: Any, lookups: Lookups
             moment("to", before),
             place_of(cursor) if cursor else None,
         )
-        rows, further = cut(jsonable(await lookups.history(ask)), limit)
+        rows, further = cut(await lookups.history(ask), limit)
         asked = {"timeframe": frame, "limit": str(limit)}
         asked |= {name: text for name in ("from", "to", "format") if (text := request.query_params.get(name))}
         following = next_page(f"/api/v1/predictions/{code}/history", asked, further)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from lstmc_client.events import EventReader
 from tests.browser.conftest import Site, make_site, site
 
 __all__ = ["make_site", "site"]  # fixtures
+ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
@@ -213,3 +216,24 @@ def test_an_event_that_was_cut_off_is_asked_for_again() -> None:
     [event] = reader.read(lines)
     assert (event.kind, event.id, event.data) == ("update", "a-1", {"n": 1})
     assert (reader.last_id, reader.retry_seconds) == ("a-1", 0.5)
+
+
+class Enough(Exception):
+    pass
+
+
+def test_the_example_in_the_docs_runs(site: Site) -> None:
+    site.market.write_history(site.settings, 30)
+    [example] = re.findall(r"```python\n(.*?lstmc_client.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    printed: list[tuple[Any, ...]] = []
+
+    def print_three(*said: Any) -> None:
+        printed.append(said)
+        if len(printed) == 3:  # the stream would go on
+            raise Enough
+
+    with pytest.raises(Enough):
+        exec(example.replace("http://127.0.0.1:8000", site.url), {"token": site.token(), "print": print_three})
+    assert printed[0][0] == NOON
+    assert printed[1][0].between(0, 1).all()
+    assert printed[2] == ("snapshot", NOON + timedelta(seconds=20), ["EURUSD/H1", "GBPUSD/H1", "USDJPY/H1"])
