@@ -166,7 +166,8 @@ class Forecaster:
             serving = self._swap.serving.get(timeframe)
             if symbols and serving and self._record.may_take(len(symbols)):
                 self._forecast(timeframe, symbols, serving)
-                self._judge(timeframe, serving)  # afterwards: nobody waits for a verdict
+                if self._swap.serving[timeframe] is serving:  # it was not sent back
+                    self._judge(timeframe, serving)  # afterwards: nobody waits for a verdict
 
     def _forecast(self, timeframe: str, symbols: list[str], serving: Serving) -> None:
         """All given symbols in one call. Those that fail stay due."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import machine
 from benchmarks.private_installation import Installation, answers, installation
@@ -28,7 +30,8 @@ CLEAN = "clean 503"
 
 @dataclass(frozen=True)
 class Seen:
-    """failed: kind -> how many. out_s: from the fault to the last failure's end. worst_s: the slowest good answer."""
+    """failed: kind -> how many. out_s: from the fault to the last failure's end. worst_s: the slowest good answer.
+    load: the machine's load average of the last minute."""
 
     fault: str
     title: str
@@ -39,6 +42,7 @@ class Seen:
     worst_s: float
     proof: str
     ok: bool
+    load: float
 
 
 def watch(made: Installation, fault: Fault, seconds: float) -> Seen:
@@ -53,10 +57,12 @@ def watch(made: Installation, fault: Fault, seconds: float) -> Seen:
     time.sleep(max(0.0, happened + max(seconds, fault.needs_s) - time.time()))
     ended = time.time()
     time.sleep(1.0)  # answers that are on their way
-    return judge(fault, answers(made.load_file, began, ended), happened, proof, came_true)
+    return judge(fault, answers(made.load_file, began, ended), happened, proof, came_true, os.getloadavg()[0])
 
 
-def judge(fault: Fault, seen: Sequence[dict[str, float | str]], happened: float, proof: str, came_true: bool) -> Seen:
+def judge(
+    fault: Fault, seen: Sequence[dict[str, Any]], happened: float, proof: str, came_true: bool, load: float
+) -> Seen:
     bad = [line for line in seen if line["kind"] != "ok"]
     failed = dict(Counter(str(line["kind"]) for line in bad))
     out_s = max((float(line["at"]) + float(line["seconds"]) - happened for line in bad), default=0.0)
@@ -66,7 +72,9 @@ def judge(fault: Fault, seen: Sequence[dict[str, float | str]], happened: float,
     else:
         as_expected = not failed
     ok = came_true and as_expected and len(seen) > len(bad)
-    return Seen(fault.name, fault.title, fault.expected, len(seen), failed, round(out_s, 1), round(worst, 2), proof, ok)
+    return Seen(
+        fault.name, fault.title, fault.expected, len(seen), failed, round(out_s, 1), round(worst, 2), proof, ok, round(load, 1)
+    )  # fmt: skip
 
 
 def page(seen: Sequence[Seen], command: str, seconds: float, rate: float, when: datetime) -> str:
@@ -80,7 +88,8 @@ def page(seen: Sequence[Seen], command: str, seconds: float, rate: float, when: 
         "Predictor, the ledger in PostgreSQL, Debian's nginx in front with the configuration of `lstmc deploy nginx`. A second process",
         f"asks {rate:g} times a second over TLS, whether or not answers come, and repeats nothing. Each fault is watched for",
         f"{seconds:g} s or longer. A failed request is any answer but 200. A clean 503 is a problem (RFC 9457) with `Retry-After`. Out is the time from",
-        "the fault to the end of the last failed request; the slowest is of the good answers. All load comes from the same machine.",
+        "the fault to the end of the last failed request; the slowest is of the good answers. Load, cluster and whatever else the machine",
+        f"did shared its cores: its load average was {min(one.load for one in seen):g} to {max(one.load for one in seen):g}. What has to be started again takes as many times longer.",
         "",
         "| fault | expected | requests | failed | out | slowest | proof that it happened | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -67,7 +67,7 @@ def render(edge: Edge) -> str:
         rate=edge.rate,
         burst=2 * edge.rate,
         connections=edge.connections,
-        hosts="\n".join(f"        {name} 0;" for name in edge.names),
+        hosts="\n".join(f"        {name.lower()} 0;" for name in edge.names),
         upstreams="\n".join(_upstreams(edge.upstreams)),
         certificate=edge.certificate,
         key=edge.key,

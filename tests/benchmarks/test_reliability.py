@@ -48,13 +48,15 @@ def test_an_answer_is_good_clean_or_a_failure(status: int, headers: dict[str, st
 )
 def test_what_is_as_expected(fault: str, answers: list[dict[str, Any]], ok: bool) -> None:
     [found] = chosen(fault)
-    assert judge(found, answers, 10.0, "pid 1 gone", True).ok is ok
-    assert judge(found, answers, 10.0, "not so", False).ok is False
+    assert judge(found, answers, 10.0, "pid 1 gone", True, 1.0).ok is ok
+    assert judge(found, answers, 10.0, "not so", False, 1.0).ok is False
 
 
 def test_the_figures_and_the_page() -> None:
     [fault] = chosen("proxy")
-    seen = judge(fault, [answer(9, seconds=0.3), answer(11, "clean 503", 0.5), answer(12)], 10.0, "pid 1 gone", True)
+    seen = judge(
+        fault, [answer(9, seconds=0.3), answer(11, "clean 503", 0.5), answer(12)], 10.0, "pid 1 gone", True, 1.0
+    )
     assert (seen.requests, seen.failed, seen.out_s, seen.worst_s) == (3, {"clean 503": 1}, 1.5, 0.3)
     said = page([seen], "lstmc bench reliability --seconds 30", 30, 20, datetime(2026, 11, 25, tzinfo=UTC))
     assert (
