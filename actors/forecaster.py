@@ -75,7 +75,7 @@ class Forecaster:
     ) -> None:
         self._registry, self._tail, self._predict, self._warm = registry, tail, predict, warm
         self._publish = publish
-        self._record = ForecastRecord(ledger, spool, wall, now, bars_since)
+        self._record = ForecastRecord(ledger, spool, wall, now, bars_since, settings.symbols)
         self._now, self._wall, self._settings, self._data_version = now, wall, settings, data_version
         self._serving: dict[str, Serving] = {}
         self._due = {(symbol, timeframe) for timeframe in settings.timeframes for symbol in settings.symbols}
@@ -165,6 +165,7 @@ class Forecaster:
         since = parse_utc(pointer["since"])
         self._serving[timeframe] = Serving(version, int(answer.get("bars_needed") or 1), since, pointer["why"])
         self._live.pop(timeframe, None)
+        self._record.live.forget(timeframe)
         self._clear(f"champion {timeframe}")
         self._due |= {(symbol, timeframe) for symbol in self._settings.symbols}
 
@@ -205,9 +206,8 @@ class Forecaster:
         except Exception as error:  # the predictor is another process: anything can come back
             return self._note(f"forecast {timeframe}", f"The predictor did not answer: {in_one_line(error)}")
         self._clear(f"forecast {timeframe}")
-        for table in bars.values():
-            self._record.settle(table)
-        self._record.learn(timeframe)
+        self._record.settle(*bars.values())
+        self._record.learn(serving.version, serving.since)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
             self._note(f"bars {symbol}/{timeframe}", f"{serving.version.id} gave no forecast of {symbol}.")
@@ -243,7 +243,7 @@ class Forecaster:
         self, symbol: str, timeframe: str, bars: pa.Table, horizons: tuple[HorizonForecast, ...], serving: Serving
     ) -> Forecast:
         close = bars["close"][-1].as_py()
-        adapted = [self._record.calibration.adapt(symbol, timeframe, close, horizon) for horizon in horizons]
+        adapted = [self._record.live.adapt(symbol, timeframe, close, horizon) for horizon in horizons]
         return Forecast(
             symbol=symbol,
             timeframe=timeframe,
@@ -262,17 +262,27 @@ class Forecaster:
         return str(told or self._settings.market)
 
     def _skill(self, version: ModelVersion, bars: int, symbol: str | None) -> tuple[SkillCard, ...]:
-        """The champion's cards of one horizon, with live coverage on the card of the return quantiles."""
+        """The champion's cards of one horizon, with how it has done live, for `symbol` or for all."""
         names = {f"rv{bars}", f"r{bars}", f"sign{bars}"}
-        cards = [card for card in version.skill if card.target in names]
-        return tuple(self._with_coverage(c, version, bars, symbol) if c.target == f"r{bars}" else c for c in cards)
+        return tuple(self._with_live(c, version.timeframe, symbol) for c in version.skill if c.target in names)
 
-    def _with_coverage(self, card: SkillCard, version: ModelVersion, bars: int, symbol: str | None) -> SkillCard:
+    def _with_live(self, card: SkillCard, timeframe: str, symbol: str | None) -> SkillCard:
         """Of this model's own forecasts: those of the champion before it say nothing about it."""
-        live = self._record.coverage(version.timeframe, bars, symbol, version.id)
-        if live is None:
-            return card
-        return replace(card, live_coverage80=live.cov80, live_n=live.n, live_since=live.since)
+        if card.metric == "auc":
+            return replace(card, live_reason="Live, direction is judged by its log-loss.")
+        figure = self._record.live.figure(timeframe, card.target, symbol)
+        if figure is None:
+            return replace(card, live_reason="The ledger has not been read yet.")
+        return replace(
+            card,
+            live_coverage80=figure.coverage80 if card.metric == "pinball" else None,
+            live_n=figure.n,
+            live_since=figure.since,
+            live_value=figure.value,
+            live_t=figure.t,
+            live_baseline="base_rate" if card.metric == "log_loss" else "har_how",
+            live_reason=figure.reason,
+        )
 
     def _signal(self, forecast: Forecast, serving: Serving) -> dict[str, Any]:
         spreads = self._source.get("spread_points") or {}

@@ -64,6 +64,11 @@ class SkillCard:
     live_n: int = 0
     live_since: datetime | None = None  # the as-of of its first forecast that is counted
     reason: str = ""
+    # Of this model's recorded forecasts against the baseline recorded beside them, signed as `value` and `t_statistic`.
+    live_value: float | None = None
+    live_t: float | None = None
+    live_baseline: str = ""  # har_how | base_rate
+    live_reason: str = ""  # why there is no live_value, or no live_t
 
     def to_dict(self) -> dict[str, Any]:
         return jsonable(asdict(self))
@@ -76,6 +81,16 @@ class BaselineForecast:
     name: str  # har_how
     volatility: float
     quantiles: dict[str, float]
+    p_up: float | None = None  # the base rate
+
+
+@dataclass(frozen=True)
+class LearnedWidths:
+    """What the served intervals had learned: log widths of the 90, 80 and 50 % interval, and the number of the newest
+    outcome of the ledger that they have learned from. The next life begins there."""
+
+    log_width: tuple[float, ...]
+    outcome: int
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,8 @@ class HorizonForecast:
     `volatility`: standard deviation of the log-return over the horizon (0.004 = 0.4 %); `volatility_ratio`: against
     this symbol's usual level. `quantiles`: log-return at QUANTILE_LEVELS, keys "0.05" ...; `price_quantiles`: the same
     in price units. `p_up`: probability that the close is higher; equals the base rate unless a gate passed.
-    `baseline` and `model_quantiles`, what the model said before its widths were adapted (None: nothing was), are put on
-    record and not published.
+    `baseline`, `model_quantiles`, what the model said before its widths were adapted (None: nothing was), and `widths`
+    are put on record and not published.
     """
 
     bars: int
@@ -100,10 +115,11 @@ class HorizonForecast:
     reason: str = ""
     baseline: BaselineForecast | None = None
     model_quantiles: dict[str, float] | None = None
+    widths: LearnedWidths | None = None
 
 
 # What the ledger keeps of a horizon beyond what is published.
-ON_RECORD_ONLY = ("baseline", "model_quantiles")
+ON_RECORD_ONLY = ("baseline", "model_quantiles", "widths")
 
 
 @dataclass(frozen=True)
