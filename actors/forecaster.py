@@ -19,7 +19,7 @@ from actors.forecast_spool import ForecastSpool
 from actors.signals import make_signal
 from configs.settings import Settings
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable, parse_utc
-from market.market_clock import add_open_time
+from market.market_clock import add_open_time, is_open, next_week_open
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 
@@ -81,6 +81,7 @@ class Forecaster:
         self._due = {(symbol, timeframe) for timeframe in settings.timeframes for symbol in settings.symbols}
         self._retry_at: dict[str, datetime] = {}
         self._problems: dict[str, str] = {}
+        self._unable: dict[str, tuple[str, str]] = {}  # series -> code and reason for which it cannot be forecast
         self._source: dict[str, Any] = {}
         self._live: dict[str, list[dict[str, Any]]] = {}
         self._started_at = wall()
@@ -210,7 +211,10 @@ class Forecaster:
         self._record.learn(serving.version, serving.since)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
-            self._note(f"bars {symbol}/{timeframe}", f"{serving.version.id} gave no forecast of {symbol}.")
+            self._unable[f"{symbol}/{timeframe}"] = (
+                "forecast_failed",
+                f"{serving.version.id} gave no forecast of {symbol}.",
+            )
         if not made or not self._record.take(made):  # nothing to tell; the reason is in the problems
             return
         for forecast in made:
@@ -226,16 +230,18 @@ class Forecaster:
         found = {}
         want = max(serving.bars_needed, self._settings.board_bars + 1)
         for symbol in symbols:
-            key = f"bars {symbol}/{timeframe}"
+            key = f"{symbol}/{timeframe}"
             if symbol not in serving.version.symbols:
-                self._note(key, f"{serving.version.id} was not trained on {symbol}: run `lstmc train`.")
+                why = f"{serving.version.id} was not trained on {symbol}: run `lstmc train`."
+                self._unable[key] = "model_missing", why
                 self._due.discard((symbol, timeframe))
                 continue
             bars = self._tail(symbol, timeframe, want)
             if bars.num_rows < serving.bars_needed:
-                self._note(key, f"{bars.num_rows} bars of {symbol} are stored, {serving.bars_needed} are needed.")
+                why = f"{bars.num_rows} bars of {symbol} are stored, {serving.bars_needed} are needed."
+                self._unable[key] = "forecast_failed", why
                 continue
-            self._clear(key)
+            self._unable.pop(key, None)
             found[symbol] = bars
         return found
 
@@ -286,15 +292,17 @@ class Forecaster:
 
     def _signal(self, forecast: Forecast, serving: Serving) -> dict[str, Any]:
         spreads = self._source.get("spread_points") or {}
-        late = self._why_stale(forecast)
-        return make_signal(forecast, serving.version.gate, spreads.get(forecast.symbol), why_stale=late).to_dict()
+        barred = self._why_barred(forecast)
+        return make_signal(forecast, serving.version.gate, spreads.get(forecast.symbol), barred=barred).to_dict()
 
-    def _why_stale(self, forecast: Forecast) -> str:
-        """Empty while the next bar is not overdue: 60 market seconds and 15 wall seconds after its close."""
-        due = add_open_time(forecast.as_of, Timeframe.parse(forecast.timeframe).delta)
-        if self._now() <= due + timedelta(seconds=60 + 15 * self._settings.speed):
-            return ""
-        return f"the data is stale: the next bar was due at {iso_utc(due)}"
+    def _why_barred(self, forecast: Forecast) -> tuple[str, str]:
+        """Code and reason: the next bar is overdue, 60 market and 15 wall seconds after its close, or the market closed."""
+        due, now = add_open_time(forecast.as_of, Timeframe.parse(forecast.timeframe).delta), self._now()
+        if now > due + timedelta(seconds=60 + 15 * self._settings.speed):
+            return "stale", f"the data is stale: the next bar was due at {iso_utc(due)}"
+        if not is_open(now):
+            return "market_closed", f"the market is closed; it opens at {iso_utc(next_week_open(now))}"
+        return "", ""
 
     # The board
 
@@ -336,6 +344,7 @@ class Forecaster:
 
     def _status(self) -> dict[str, Any]:
         source = jsonable({k: v for k, v in self._source.items() if k not in ("prices", "spread_points")})
+        unable = {f"bars {key}": reason for key, (_, reason) in self._unable.items()}
         return {
             "started_at": iso_utc(self._started_at),
             "market": self._settings.market,
@@ -346,9 +355,29 @@ class Forecaster:
             "live": dict(self._live),
             "due": len(self._due),
             "spooled": self._record.waiting,
-            "problems": self._problems | self._record.problems,
+            "problems": self._problems | unable | self._record.problems,
+            "series": self._series(),
             "market_now": iso_utc(self._now()),
         }
+
+    def _series(self) -> dict[str, dict[str, str]]:
+        """What cannot be forecast now, by series: a model, a bar or a forecast is missing, and why."""
+        refused = self._source.get("problems") or {}
+        withheld = self._record.problems.get("forecasts withheld", "")
+        found = {}
+        for timeframe in self._settings.timeframes:
+            no_model = (
+                "" if timeframe in self._serving else self._problems.get(f"champion {timeframe}", "No model yet.")
+            )
+            failed = self._problems.get(f"forecast {timeframe}", withheld)
+            for symbol in self._settings.symbols:
+                key, is_due = f"{symbol}/{timeframe}", (symbol, timeframe) in self._due
+                whole = ("model_missing", no_model) if no_model else ("forecast_failed", failed if is_due else "")
+                partly = self._unable.get(key) or ("data_refused", str(refused.get(key) or ""))
+                code, reason = whole if whole[1] else partly
+                if reason:
+                    found[key] = {"code": code, "reason": reason}
+        return found
 
     def _worth_saying(self) -> dict[str, Any]:
         """The part of the status whose change is worth an update of its own: no clocks, no counters."""
@@ -360,6 +389,7 @@ class Forecaster:
             "transport": source.get("transport"),
             "problems": {k: _without_counts(v) for k, v in status["problems"].items() if k != "publish"},
             "models": {timeframe: serving.version.id for timeframe, serving in self._serving.items()},
+            "series": {key: one["code"] for key, one in status["series"].items()},
         }
 
     def _note(self, what: str, problem: str) -> None:

@@ -5,7 +5,7 @@ Plain frozen dataclasses; `to_dict` gives JSON-ready values (UTC times end in Z,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from math import isfinite
@@ -30,6 +30,11 @@ def parse_utc(text: str) -> datetime:
 
 
 def jsonable(value: Any) -> Any:
+    """Dataclasses, enums, times and tuples as JSON has them, through and through."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value):  # not dataclasses.asdict, which copies every leaf: half of what a forecast's record costs
+        return {name: jsonable(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, datetime):
         return iso_utc(value)
     if isinstance(value, Enum):
@@ -71,7 +76,7 @@ class SkillCard:
     live_reason: str = ""  # why there is no live_value, or no live_t
 
     def to_dict(self) -> dict[str, Any]:
-        return jsonable(asdict(self))
+        return dict(jsonable(self))
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class Forecast:
 
     def record(self) -> dict[str, Any]:
         """What goes into the ledger: all of it."""
-        return jsonable(asdict(self))
+        return dict(jsonable(self))
 
 
 class Side(Enum):
@@ -172,9 +177,10 @@ class Signal:
     reason: str
     model_id: str
     stale: bool = False
+    reason_code: str = ""  # "" | no_gate | edge_below_spread | rollover | stale | market_closed | no_model
 
     def to_dict(self) -> dict[str, Any]:
-        return jsonable(asdict(self))
+        return dict(jsonable(self))
 
 
 @dataclass(frozen=True)
@@ -189,4 +195,5 @@ class BoardUpdate:
     bars: dict[str, list[list[Any]]] = field(
         default_factory=dict
     )  # "EURUSD/H1" -> newest bars [close_time, o, h, l, c]
-    status: dict[str, Any] = field(default_factory=dict)  # source: {connected, reason}, transport, training, started_at
+    # source: {connected, reason}, transport, started_at, series: "EURUSD/H1" -> {code, reason} of what cannot be forecast
+    status: dict[str, Any] = field(default_factory=dict)

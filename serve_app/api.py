@@ -199,7 +199,7 @@ def _add_forecasts(app: FastAPI, question: Question, allowed: Any) -> None:
         frame = question.timeframe(timeframe)
         if not any(board.has(key_of(code, frame)) for code in question.settings.symbols):
             raise question.not_yet(question.settings.symbols[0], frame)
-        answer = board.forecasts(frame, question.settings.symbols, lambda code: question.why_missing(code, frame))
+        answer = board.forecasts(frame, question.settings.symbols)
         return _reply(request, visit, answer)
 
     @app.get("/api/v1/bars/{symbol}", tags=["market"], response_model=None, responses=documented(BarsBody, *COMMON))
@@ -247,7 +247,8 @@ def _add_signals(app: FastAPI, question: Question, allowed: Any) -> None:
         if not said:
             raise question.not_yet(question.settings.symbols[0], frame)
         skill = [card for card in board.skill_cards(frame) if str(card["target"]).startswith("sign")]
-        body = {"timeframe": frame, "market": question.settings.market, "signals": said, "skill": skill}
+        body: dict[str, Any] = {"timeframe": frame, "market": question.settings.market, "signals": said, "skill": skill}
+        body |= board.missing(frame, question.settings.symbols)
         return _reply(request, visit, _render(board, body))
 
 
@@ -315,13 +316,16 @@ def _add_status(app: FastAPI, question: Question, clock: Clock, allowed: Any) ->
             "simulated": settings.market == "simulated" or _source_is_simulated(board),
             "speed": settings.speed,
             "market_time": iso_utc(clock.now()),
+            "market_open": board.hours.is_open,
+            "next_open": iso_utc(board.hours.next_open),
             "symbols": settings.symbols,
             "timeframes": settings.timeframes,
             "ready": board.ready,
-            "reason": "" if board.ready else question.why_missing(settings.symbols[0], settings.timeframes[0]),
+            "reason": "" if board.ready else board.why_missing(settings.symbols[0], settings.timeframes[0])[1],
             "board_version": board.update.version,
             "forecasts": board.count,
             "stale": board.stale_keys,
+            "conditions": board.conditions,
             "models": {frame: model["id"] for frame, model in board.update.models.items()},
             "listeners": board.subscriber_count,
             "source": jsonable(board.update.status),

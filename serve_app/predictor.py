@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import structlog
 
 from market.bars import bars_from_columns
 from market.errors import BundleRefused, LstmcError
@@ -24,6 +25,7 @@ from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 from tuning.trial import wrong_with
 
+_log = structlog.get_logger("lstmc.predictor")
 BUNDLES_KEPT = 4
 PROBE_START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -101,6 +103,22 @@ def _refused(model: Model, why: str) -> BundleRefused:
     )
 
 
+def forecast_each(model: Model, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+    """All at once; when that fails, one by one without those that fail. Raises when none can be forecast."""
+    try:
+        return model.forecast(bars)
+    except Exception:
+        made: dict[str, tuple[HorizonForecast, ...]] = {}
+        for code, table in bars.items() if len(bars) > 1 else ():
+            try:
+                made |= model.forecast({code: table})
+            except Exception as error:
+                _log.warning("forecast failed", symbol=code, model=model.version.id, reason=_words(error))
+        if not made:
+            raise
+        return made
+
+
 def probe_bars(code: str, timeframe: str, n: int) -> pa.Table:
     """`n` seeded random-walk bars around the clock; their only purpose is that a sound model can read them."""
     frame, digits = Timeframe.parse(timeframe), parse_symbol(code).digits
@@ -143,7 +161,7 @@ class Predictor:
 
     async def forecast(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
         """Symbol -> newest closed bars, at least `bars_needed` -> symbol -> one HorizonForecast per horizon."""
-        return await asyncio.to_thread(lambda: self._shelf.get(model_id).forecast(bars))
+        return await asyncio.to_thread(lambda: forecast_each(self._shelf.get(model_id), bars))
 
     async def held(self) -> list[str]:
         return self._shelf.held

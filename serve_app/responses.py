@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CODES = "late_bar | source_away | market_closed | model_missing | data_refused | forecast_failed | forecaster_away"
+SIGNAL_CODES = "no_gate | edge_below_spread | rollover | stale | market_closed | no_model"
+
 
 class Described(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -25,6 +28,12 @@ class SkillCardBody(Described):
     live_n: int
     live_since: str | None = Field(description="as-of of this model's first forecast that is counted")
     reason: str
+    live_value: float | None = Field(
+        description="1 - loss / baseline loss of this model's live outcomes; null with live_reason"
+    )
+    live_t: float | None = Field(description="HAC t of the live loss difference; negative: better than the baseline")
+    live_baseline: str = Field(description="har_how | base_rate: recorded beside each forecast")
+    live_reason: str
     in_words: str = ""
 
 
@@ -52,6 +61,9 @@ class ForecastBody(Described):
     market: str = Field(description="simulated | recorded | mt5 | http")
     stale: bool = Field(description="the next bar is overdue; judged when this was sent")
     reason: str
+    reason_code: str = Field(description=f"'' or {CODES}")
+    market_open: bool
+    next_open: str | None = Field(description="when a closed market opens; null while it is open")
     next_bar_due: str
     skill: list[SkillCardBody]
     data_age_seconds: int = Field(description="market seconds since as_of")
@@ -62,6 +74,7 @@ class ForecastsBody(Described):
     timeframe: str
     count: int
     missing: dict[str, str] = Field(description="symbol -> why it has no forecast")
+    missing_codes: dict[str, str] = Field(description=f"the same as one of {CODES}")
     forecasts: list[ForecastBody]
     served_at: str
 
@@ -78,6 +91,7 @@ class SignalBody(Described):
     reason: str
     model_id: str
     stale: bool
+    reason_code: str = Field(description=f"'' for a side, else {SIGNAL_CODES}")
 
 
 class SignalsBody(Described):
@@ -85,6 +99,8 @@ class SignalsBody(Described):
     market: str
     signals: list[SignalBody]
     skill: list[SkillCardBody]
+    missing: dict[str, str] = Field(description="symbol -> why it has no forecast, and so no signal")
+    missing_codes: dict[str, str]
     served_at: str
 
 
@@ -128,6 +144,8 @@ class StatusBody(Described):
     simulated: bool
     speed: float
     market_time: str
+    market_open: bool
+    next_open: str | None
     symbols: list[str]
     timeframes: list[str]
     ready: bool
@@ -135,6 +153,7 @@ class StatusBody(Described):
     board_version: int
     forecasts: int
     stale: list[str]
+    conditions: dict[str, str] = Field(description="series that is not well -> its reason_code")
     models: dict[str, str]
     listeners: int
     source: dict[str, Any] = Field(description="as the forecaster reports it")
@@ -185,6 +204,10 @@ _SKILL = {
     "live_n": 410,
     "live_since": "2026-01-05T09:00:00Z",
     "reason": "",
+    "live_value": 0.024,
+    "live_t": -1.3,
+    "live_baseline": "har_how",
+    "live_reason": "",
     "in_words": "Volatility, next 24 bars: 3.1% better than HAR + hour-of-week by QLIKE (t −4.2, n = 5,712).",
 }
 _SERVED = {"served_at": "2020-03-03T12:00:21Z"}
@@ -228,6 +251,9 @@ _FORECAST = {
     "market": "recorded",
     "stale": False,
     "reason": "",
+    "reason_code": "",
+    "market_open": True,
+    "next_open": None,
     "next_bar_due": "2020-03-03T13:00:00Z",
     "skill": [_SKILL],
     "data_age_seconds": 21,
@@ -244,13 +270,16 @@ _SIGNAL = {
     "reason": "No edge found: no direction target passed the gate.",
     "model_id": "h1-2f9c64e1aa07b35d",
     "stale": False,
+    "reason_code": "no_gate",
 }
+_NONE_MISSING: dict[str, dict[str, str]] = {"missing": {}, "missing_codes": {}}
 _HEAD = {"symbol": "EURUSD", "timeframe": "H1", "market": "recorded"}
 
 EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     ForecastBody: _FORECAST,
-    ForecastsBody: {"timeframe": "H1", "count": 1, "missing": {}, "forecasts": [_FORECAST]} | _SERVED,
-    SignalsBody: {"timeframe": "H1", "market": "recorded", "signals": [_SIGNAL], "skill": [_SKILL]} | _SERVED,
+    ForecastsBody: {"timeframe": "H1", "count": 1, **_NONE_MISSING, "forecasts": [_FORECAST]} | _SERVED,
+    SignalsBody: {"timeframe": "H1", "market": "recorded", "signals": [_SIGNAL], "skill": [_SKILL], **_NONE_MISSING}
+    | _SERVED,
     BarsBody: _HEAD
     | {
         "columns": ["close_time", "open", "high", "low", "close"],
@@ -274,6 +303,8 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "simulated": False,
         "speed": 60.0,
         "market_time": "2020-03-03T12:00:21Z",
+        "market_open": True,
+        "next_open": None,
         "symbols": ["EURUSD"],
         "timeframes": ["H1"],
         "ready": True,
@@ -281,6 +312,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "board_version": 17,
         "forecasts": 1,
         "stale": [],
+        "conditions": {},
         "models": {"H1": "h1-2f9c64e1aa07b35d"},
         "listeners": 1,
         "source": {"source": {"connected": True, "reason": ""}, "transport": "ray"},

@@ -13,7 +13,8 @@ import pytest
 from market.timeframes import Timeframe
 from serve_app.api import events
 from serve_app.auth import Caller
-from serve_app.board import Board, stale_after
+from serve_app.board import Board
+from serve_app.condition import stale_after
 from serve_app.stream import QUEUE_LIMIT
 from tests.serve_app.made_board import NOON, SYMBOLS, MadeMarket, SetClock
 
