@@ -27,6 +27,7 @@ from serve_app.stream import Event, Subscription
 
 BAR_COLUMNS = ("close_time", "open", "high", "low", "close")
 EVENTS_KEPT = 64
+SNAPSHOT_SECONDS = 1.0
 SILENCE_SECONDS = 30.0  # wall seconds without a word from the forecaster, which is asked every two
 
 
@@ -44,7 +45,7 @@ class _Card:
 
     head: bytes
     etag: str
-    fields: dict[str, Any]
+    streamed: dict[str, Any]  # all of it but `skill`, which an event carries once for all of them
     as_of: datetime
     condition: Condition
     until: datetime  # market time at which the condition has to be judged again
@@ -79,6 +80,7 @@ class Board:
         self.filled = False
         self.heard_at: float | None = None  # wall; set by whoever follows the forecaster
         self._silent = False
+        self._snapshot: tuple[Event, float] | None = None  # and when it was made
         self._hours = MarketHours.at(self.now())
         self._cards: dict[str, _Card] = {}
         self._sequence = 0
@@ -186,7 +188,7 @@ class Board:
         return condition_of(forecast, as_of, frame, self.grace, self.now(), self._hours, self.update.status, away)
 
     def _render(self, key: str) -> bool:
-        """Render one forecast; whether it says something new."""
+        """Render one forecast; whether it says something new to those who listen to the stream."""
         forecast = self.update.forecasts[key]
         timeframe = Timeframe.parse(forecast["timeframe"])
         as_of, condition = parse_utc(forecast["as_of"]), self._condition(key, parse_utc(forecast["as_of"]))
@@ -199,12 +201,11 @@ class Board:
             "reason_code": condition.code,
             "market_open": self._hours.is_open,
             "next_open": iso_utc(self._hours.next_open),
-            "skill": self.skill_cards(forecast["timeframe"]),
         }
-        head = orjson.dumps(fields)[:-1]
+        head = orjson.dumps(fields | {"skill": self.skill_cards(forecast["timeframe"])})[:-1]
         old = self._cards.get(key)
-        card = self._cards[key] = _Card(head, etag_of(head), fields, as_of, condition, until)
-        return old is None or old.etag != card.etag
+        self._cards[key] = _Card(head, etag_of(head), fields, as_of, condition, until)
+        return old is None or old.streamed != fields
 
     def _fresh(self, key: str) -> _Card | None:
         card = self._cards.get(key)
@@ -215,8 +216,14 @@ class Board:
 
     def _behind(self, card: _Card) -> bytes:
         """Age of the newest bar in market seconds, and the wall time of this answer, as the end of a JSON object."""
-        age = max(0, int((self.now() - card.as_of).total_seconds()))
-        return b',"data_age_seconds":%d,"served_at":"%s"}' % (age, self.served_at().encode())
+        return b',"data_age_seconds":%d,"served_at":"%s"}' % (self._age(card), self.served_at().encode())
+
+    def _age(self, card: _Card) -> int:
+        return max(0, int((self.now() - card.as_of).total_seconds()))
+
+    def _streamed(self, key: str) -> dict[str, Any]:
+        card = self._cards[key]
+        return card.streamed | {"data_age_seconds": self._age(card), "served_at": self.served_at()}
 
     def served_at(self) -> str:
         return str(iso_utc(datetime.fromtimestamp(int(self.wall()), UTC)))
@@ -241,11 +248,6 @@ class Board:
     def forecast(self, key: str) -> Answer | None:
         card = self._fresh(key)
         return None if card is None else Answer(card.head + self._behind(card), card.etag)
-
-    def forecast_fields(self, key: str) -> dict[str, Any] | None:
-        """The same answer as a dict, for those who put it into something larger."""
-        answer = self.forecast(key)
-        return None if answer is None else orjson.loads(answer.body)
 
     def forecasts(self, timeframe: str, symbols: Iterable[str]) -> Answer:
         """All of one timeframe in one body; symbols without a forecast stand under `missing` with the reason."""
@@ -329,8 +331,12 @@ class Board:
         return len(self._subscribers)
 
     def snapshot_event(self) -> Event:
-        """Everything there is, under the newest event's id."""
-        return self._event("snapshot", self._sequence, list(self._cards), self.update.bars)
+        """Everything there is, under the newest event's id; made once for all who come within a second."""
+        held = self._snapshot
+        if held is None or held[0].number != self._sequence or self.wall() - held[1] > SNAPSHOT_SECONDS:
+            event = self._event("snapshot", self._sequence, list(self._cards), self.update.bars)
+            held = self._snapshot = event, self.wall()
+        return held[0]
 
     def heartbeat(self) -> bytes:
         said = {"market_time": iso_utc(self.now()), "served_at": self.served_at()}
@@ -361,7 +367,7 @@ class Board:
             "next_open": iso_utc(self._hours.next_open),
             "speed": self.speed,
             "served_at": self.served_at(),
-            "forecasts": {key: self.forecast_fields(key) for key in keys},
+            "forecasts": {key: self._streamed(key) for key in keys},
             "bars": bars,
             "bar_columns": BAR_COLUMNS,
             "symbols": self.symbols,

@@ -186,9 +186,10 @@ def test_a_side_is_given_only_while_all_is_well(
     board.heard()
     board.apply(replace(UPDATE, forecasts={SIDE: forecast}, status=status))
     clocks[:] = now, wall + silence
-    fields, signal = board.forecast_fields(SIDE), board.signal_fields(SIDE)
-    assert fields is not None
+    answer, signal = board.forecast(SIDE), board.signal_fields(SIDE)
+    assert answer is not None
     assert signal is not None
+    fields = json.loads(answer.body)
     overdue = now > add_open_time(as_of, timedelta(hours=1)) + timedelta(seconds=75)
     well = not (overdue or flagged or series or silence > SILENCE_SECONDS) and is_open(now) and source != AWAY
     assert signal["side"] == ("buy" if well else "none")
