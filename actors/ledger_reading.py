@@ -38,11 +38,22 @@ def oldest_pending(db: sa.Connection) -> dict[tuple[str, str], datetime]:
 
 
 def history(
-    db: sa.Connection, symbol: str, timeframe: str, limit: int, before: datetime | None
+    db: sa.Connection,
+    symbol: str,
+    timeframe: str,
+    limit: int,
+    before: datetime | None,
+    since: datetime | None,
+    after: tuple[datetime, int] | None,
 ) -> list[dict[str, Any]]:
     where = [forecasts.c.symbol == symbol, forecasts.c.timeframe == timeframe]
+    if since is not None:
+        where.append(forecasts.c.as_of >= iso_utc(since))
     if before is not None:
         where.append(forecasts.c.as_of < iso_utc(before))
+    if after is not None:
+        row = (sa.literal(iso_utc(after[0])), sa.literal(after[1]))
+        where.append(sa.tuple_(forecasts.c.as_of, forecasts.c.seq) < sa.tuple_(*row))
     query = sa.select(forecasts.c.seq, forecasts.c.body).where(*where)
     rows = db.execute(query.order_by(forecasts.c.as_of.desc(), forecasts.c.seq.desc()).limit(limit)).all()
     happened: dict[int, dict[str, Any]] = {}
@@ -50,7 +61,7 @@ def history(
     for seq, text in db.execute(known.where(outcomes.c.forecast_seq.in_([row.seq for row in rows]))):
         body = orjson.loads(text)
         happened.setdefault(seq, {})[str(body["bars"])] = body
-    return [orjson.loads(row.body) | {"outcomes": happened.get(row.seq, {})} for row in rows]
+    return [orjson.loads(row.body) | {"seq": row.seq, "outcomes": happened.get(row.seq, {})} for row in rows]
 
 
 def recorded(

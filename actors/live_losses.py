@@ -19,8 +19,8 @@ from tuning.metrics import log_loss, pinball, qlike
 from tuning.significance import hac_test
 
 KINDS = ("rv", "r", "sign")  # QLIKE of the variance, pinball loss of the quantiles, log-loss of the direction
-CLOSES_KEPT = 2500  # five months of H1
-SPARE = 500  # closes that may pile up before the oldest are thrown away
+CLOSES_KEPT = 1500  # three months of H1
+SPARE = 300  # closes that may pile up before the oldest are thrown away
 _NO_QUANTILES = [np.nan] * len(QUANTILE_LEVELS)
 
 

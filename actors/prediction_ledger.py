@@ -122,11 +122,22 @@ class PredictionLedger:
             return ledger_reading.oldest_pending(db)
 
     def history(
-        self, symbol: str, timeframe: str, limit: int = 100, before: datetime | None = None
+        self,
+        symbol: str,
+        timeframe: str,
+        limit: int = 100,
+        before: datetime | None = None,
+        *,
+        since: datetime | None = None,
+        after: tuple[datetime, int] | None = None,
     ) -> list[dict[str, Any]]:
-        """Forecasts, newest first, each with `outcomes`: horizon in bars (as text) -> what happened, where it is known."""
+        """Forecasts as of [since, before), newest first, each with `seq`, its row in the chain, and `outcomes`: horizon in
+        bars (as text) -> what happened, where it is known.
+
+        `after`: (as_of, seq) of a row; what follows it, so that paging is not shifted by forecasts that arrive meanwhile.
+        """
         with self._database.reading() as db:
-            return ledger_reading.history(db, symbol, timeframe, limit, before)
+            return ledger_reading.history(db, symbol, timeframe, limit, before, since, after)
 
     def recorded(self, model_id: str, timeframe: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
         """One model's forecasts as of [since, until], by as-of and symbol."""

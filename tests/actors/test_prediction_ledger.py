@@ -103,6 +103,22 @@ def test_history_is_newest_first_and_pages(ledger: PredictionLedger) -> None:
     assert [row["as_of"][11:13] for row in older] == ["03", "02", "01"]
 
 
+def test_paging_by_row_is_not_shifted_by_what_arrives(ledger: PredictionLedger) -> None:
+    ledger.append([forecast(START + i * HOUR, model=model) for i in (1, 2, 3) for model in ("old", "new")])
+    rows = ledger.history("EURUSD", "H1", limit=3)
+    assert [(row["as_of"][12], row["model_id"], row["seq"]) for row in rows] == [
+        ("3", "new", 6),
+        ("3", "old", 5),
+        ("2", "new", 4),
+    ]
+    ledger.append([forecast(START + 4 * HOUR)])
+    after = (START + 2 * HOUR, 4)
+    rest = ledger.history("EURUSD", "H1", after=after)
+    assert [(row["as_of"][12], row["seq"]) for row in rest] == [("2", 3), ("1", 2), ("1", 1)]
+    ranged = ledger.history("EURUSD", "H1", since=START + 2 * HOUR, before=START + 3 * HOUR, after=after)
+    assert [row["seq"] for row in ranged] == [3]
+
+
 def written(ledger: PredictionLedger) -> None:
     ledger.append([forecast(START + i * HOUR) for i in range(1, 4)])
     ledger.settle(bars([1.1, 1.11, 1.12]))
