@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
 from actors.forecast_spool import ForecastSpool, SpooledForecast, SpoolFull
-from actors.live_calibration import LiveCalibration
-from actors.live_judge import LiveJudge, LiveVerdict
-from actors.prediction_ledger import Settled
+from actors.live_judge import LiveVerdict
+from actors.live_record import LiveRecord, Outcomes
 from market.forecasts import Forecast
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
@@ -26,14 +25,12 @@ BarsSince = Callable[[str, str, datetime], pa.Table]
 Answer = TypeVar("Answer")
 
 
-class Ledger(Protocol):
+class Ledger(Outcomes, Protocol):
     """The part of actors.prediction_ledger.PredictionLedger that is needed here. Any call may raise."""
 
-    def append(self, forecasts: Iterable[Forecast | SpooledForecast]) -> int: ...
-    def oldest_pending(self, symbol: str, timeframe: str) -> datetime | None: ...
-    def settle(self, bars: pa.Table) -> int: ...
-    def coverage(self, timeframe: str, bars: int, symbol: str | None = None, model_id: str | None = None) -> Any: ...
-    def settled(self, timeframe: str, after: int = 0, model_id: str | None = None) -> Sequence[Settled]: ...
+    def append(self, made: Iterable[Forecast | SpooledForecast]) -> int: ...
+    def oldest_pending(self) -> dict[tuple[str, str], datetime]: ...
+    def settle(self, *bars: pa.Table) -> int: ...
 
 
 class ForecastRecord:
@@ -46,11 +43,11 @@ class ForecastRecord:
         wall: Callable[[], datetime],
         market_now: Callable[[], datetime],
         bars_since: BarsSince | None = None,
+        symbols: Sequence[str] = (),
     ) -> None:
         self._ledger, self._spool, self._bars_since = ledger, spool, bars_since
         self._wall, self._market_now = wall, market_now
-        self._judge = LiveJudge(ledger.settled)
-        self.calibration = LiveCalibration(ledger.settled)
+        self.live = LiveRecord(ledger, symbols)
         self._trouble = self._why_withheld = ""
         self._again_at = self._withheld_until = wall()
 
@@ -113,29 +110,32 @@ class ForecastRecord:
         except OSError as error:
             self._trouble = f"The spool cannot be emptied: {in_one_line(error)}"
 
-    def settle(self, bars: pa.Table) -> None:
-        """Join the outcomes that one series' newest bars show."""
-        self._ask(lambda: self._ledger.settle(self._back_to_oldest_pending(bars)))
+    def settle(self, *bars: pa.Table) -> None:
+        """Join the outcomes that the newest bars show, one table per series."""
+        self._ask(lambda: self._ledger.settle(*self._back_to_oldest_pending(bars)))
 
-    def coverage(self, timeframe: str, bars: int, symbol: str | None, model_id: str) -> Any:
-        """PredictionLedger.coverage; None while the ledger is away."""
-        return self._ask(lambda: self._ledger.coverage(timeframe, bars, symbol, model_id))
-
-    def learn(self, timeframe: str) -> None:
-        """LiveCalibration.catch_up; while the ledger is away the widths stay as they are."""
-        self._ask(lambda: self.calibration.catch_up(timeframe))
+    def learn(self, version: ModelVersion, since: datetime) -> None:
+        """LiveRecord.catch_up; while the ledger is away widths and live skill stay as they are."""
+        self._ask(lambda: self.live.catch_up(version, since))
 
     def verdicts(self, version: ModelVersion, since: datetime) -> list[LiveVerdict] | None:
-        """LiveJudge.verdicts; None while the ledger is away."""
-        return self._ask(lambda: self._judge.verdicts(version, since))
+        """The judge's, after live skill was computed anew; None while the ledger is away."""
+        if self._ask(lambda: self.live.catch_up(version, since)) is None:
+            return None
+        self.live.refresh(version.timeframe)
+        return self.live.verdicts(version.timeframe)
 
-    def _back_to_oldest_pending(self, bars: pa.Table) -> pa.Table:
-        """The tail, or more bars from the store when forecasts from before the tail still wait for their outcome."""
-        symbol, timeframe = bars["symbol"][0].as_py(), bars["timeframe"][0].as_py()
-        oldest = self._ledger.oldest_pending(symbol, timeframe)
-        if oldest is None or self._bars_since is None or oldest >= bars["close_time"][0].as_py():
-            return bars
-        return self._bars_since(symbol, timeframe, oldest - Timeframe.parse(timeframe).delta)
+    def _back_to_oldest_pending(self, tables: Sequence[pa.Table]) -> list[pa.Table]:
+        """The tails, or more bars from the store where forecasts from before the tail still wait for their outcome."""
+        waiting = self._ledger.oldest_pending()
+        found = []
+        for bars in tables:
+            symbol, timeframe = bars["symbol"][0].as_py(), bars["timeframe"][0].as_py()
+            oldest = waiting.get((symbol, timeframe))
+            if oldest is not None and self._bars_since is not None and oldest < bars["close_time"][0].as_py():
+                bars = self._bars_since(symbol, timeframe, oldest - Timeframe.parse(timeframe).delta)
+            found.append(bars)
+        return found
 
     def _ask(self, call: Callable[[], Answer]) -> Answer | None:
         """The ledger's answer; None when it gives none. A ledger in trouble must not stop serving, nor make it slow."""

@@ -21,7 +21,7 @@ from actors.model_swap import ModelSwap, Serving, unsound
 from actors.signals import make_signal
 from configs.settings import Settings
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable
-from market.market_clock import add_open_time
+from market.market_clock import add_open_time, is_open, next_week_open
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 
@@ -65,10 +65,11 @@ class Forecaster:
         self._registry, self._tail, self._predict = registry, tail, predict
         self._swap = ModelSwap(registry, warm, self._rehearse, wall, beside)
         self._publish = publish
-        self._record = ForecastRecord(ledger, spool, wall, now, bars_since)
+        self._record = ForecastRecord(ledger, spool, wall, now, bars_since, settings.symbols)
         self._now, self._wall, self._settings, self._data_version = now, wall, settings, data_version
         self._due = {(symbol, timeframe) for timeframe in settings.timeframes for symbol in settings.symbols}
         self._problems: dict[str, str] = {}
+        self._unable: dict[str, tuple[str, str]] = {}  # series -> code and reason for which it cannot be forecast
         self._source: dict[str, Any] = {}
         self._live: dict[str, list[dict[str, Any]]] = {}
         self._started_at = wall()
@@ -125,6 +126,7 @@ class Forecaster:
 
     def _another_serves(self, timeframe: str) -> None:
         self._live.pop(timeframe, None)
+        self._record.live.forget(timeframe)
         self._due |= {(symbol, timeframe) for symbol in self._settings.symbols}
 
     def _rehearse(self, serving: Serving) -> str:
@@ -186,15 +188,18 @@ class Forecaster:
             if self._swap.send_back(timeframe, why):
                 return self._another_serves(timeframe)
             self._note(f"forecast {timeframe}", f"{why}. It is not published.")
+            self._unable |= {f"{symbol}/{timeframe}": ("forecast_failed", what) for symbol, what in wrong.items()}
             bars = {symbol: table for symbol, table in bars.items() if symbol not in wrong}
         elif bars:
             self._swap.answered(timeframe)
-        for table in bars.values():
-            self._record.settle(table)
-        self._record.learn(timeframe)
+        self._record.settle(*bars.values())
+        self._record.learn(serving.version, serving.since)
         made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
-            self._note(f"bars {symbol}/{timeframe}", f"{serving.version.id} gave no forecast of {symbol}.")
+            self._unable[f"{symbol}/{timeframe}"] = (
+                "forecast_failed",
+                f"{serving.version.id} gave no forecast of {symbol}.",
+            )
         if not made or not self._record.take(made):  # nothing to tell; the reason is in the problems
             return
         for forecast in made:
@@ -216,16 +221,18 @@ class Forecaster:
         found = {}
         want = max(serving.bars_needed, self._settings.board_bars + 1)
         for symbol in symbols:
-            key = f"bars {symbol}/{timeframe}"
+            key = f"{symbol}/{timeframe}"
             if symbol not in serving.version.symbols:
-                self._note(key, f"{serving.version.id} was not trained on {symbol}: run `lstmc train`.")
+                why = f"{serving.version.id} was not trained on {symbol}: run `lstmc train`."
+                self._unable[key] = "model_missing", why
                 self._due.discard((symbol, timeframe))
                 continue
             bars = self._tail(symbol, timeframe, want)
             if bars.num_rows < serving.bars_needed:
-                self._note(key, f"{bars.num_rows} bars of {symbol} are stored, {serving.bars_needed} are needed.")
+                why = f"{bars.num_rows} bars of {symbol} are stored, {serving.bars_needed} are needed."
+                self._unable[key] = "forecast_failed", why
                 continue
-            self._clear(key)
+            self._unable.pop(key, None)
             found[symbol] = bars
         return found
 
@@ -233,7 +240,7 @@ class Forecaster:
         self, symbol: str, timeframe: str, bars: pa.Table, horizons: tuple[HorizonForecast, ...], serving: Serving
     ) -> Forecast:
         close = bars["close"][-1].as_py()
-        adapted = [self._record.calibration.adapt(symbol, timeframe, close, horizon) for horizon in horizons]
+        adapted = [self._record.live.adapt(symbol, timeframe, close, horizon) for horizon in horizons]
         return Forecast(
             symbol=symbol,
             timeframe=timeframe,
@@ -252,29 +259,41 @@ class Forecaster:
         return str(told or self._settings.market)
 
     def _skill(self, version: ModelVersion, bars: int, symbol: str | None) -> tuple[SkillCard, ...]:
-        """The champion's cards of one horizon, with live coverage on the card of the return quantiles."""
+        """The champion's cards of one horizon, with how it has done live, for `symbol` or for all."""
         names = {f"rv{bars}", f"r{bars}", f"sign{bars}"}
-        cards = [card for card in version.skill if card.target in names]
-        return tuple(self._with_coverage(c, version, bars, symbol) if c.target == f"r{bars}" else c for c in cards)
+        return tuple(self._with_live(c, version.timeframe, symbol) for c in version.skill if c.target in names)
 
-    def _with_coverage(self, card: SkillCard, version: ModelVersion, bars: int, symbol: str | None) -> SkillCard:
+    def _with_live(self, card: SkillCard, timeframe: str, symbol: str | None) -> SkillCard:
         """Of this model's own forecasts: those of the champion before it say nothing about it."""
-        live = self._record.coverage(version.timeframe, bars, symbol, version.id)
-        if live is None:
-            return card
-        return replace(card, live_coverage80=live.cov80, live_n=live.n, live_since=live.since)
+        if card.metric == "auc":
+            return replace(card, live_reason="Live, direction is judged by its log-loss.")
+        figure = self._record.live.figure(timeframe, card.target, symbol)
+        if figure is None:
+            return replace(card, live_reason="The ledger has not been read yet.")
+        return replace(
+            card,
+            live_coverage80=figure.coverage80 if card.metric == "pinball" else None,
+            live_n=figure.n,
+            live_since=figure.since,
+            live_value=figure.value,
+            live_t=figure.t,
+            live_baseline="base_rate" if card.metric == "log_loss" else "har_how",
+            live_reason=figure.reason,
+        )
 
     def _signal(self, forecast: Forecast, serving: Serving) -> dict[str, Any]:
         spreads = self._source.get("spread_points") or {}
-        late = self._why_stale(forecast)
-        return make_signal(forecast, serving.version.gate, spreads.get(forecast.symbol), why_stale=late).to_dict()
+        barred = self._why_barred(forecast)
+        return make_signal(forecast, serving.version.gate, spreads.get(forecast.symbol), barred=barred).to_dict()
 
-    def _why_stale(self, forecast: Forecast) -> str:
-        """Empty while the next bar is not overdue: 60 market seconds and 15 wall seconds after its close."""
-        due = add_open_time(forecast.as_of, Timeframe.parse(forecast.timeframe).delta)
-        if self._now() <= due + timedelta(seconds=60 + 15 * self._settings.speed):
-            return ""
-        return f"the data is stale: the next bar was due at {iso_utc(due)}"
+    def _why_barred(self, forecast: Forecast) -> tuple[str, str]:
+        """Code and reason: the next bar is overdue, 60 market and 15 wall seconds after its close, or the market closed."""
+        due, now = add_open_time(forecast.as_of, Timeframe.parse(forecast.timeframe).delta), self._now()
+        if now > due + timedelta(seconds=60 + 15 * self._settings.speed):
+            return "stale", f"the data is stale: the next bar was due at {iso_utc(due)}"
+        if not is_open(now):
+            return "market_closed", f"the market is closed; it opens at {iso_utc(next_week_open(now))}"
+        return "", ""
 
     # The board
 
@@ -318,6 +337,7 @@ class Forecaster:
 
     def _status(self) -> dict[str, Any]:
         source = jsonable({k: v for k, v in self._source.items() if k not in ("prices", "spread_points")})
+        unable = {f"bars {key}": reason for key, (_, reason) in self._unable.items()}
         return {
             "started_at": iso_utc(self._started_at),
             "market": self._settings.market,
@@ -329,9 +349,28 @@ class Forecaster:
             "due": len(self._due),
             "spooled": self._record.waiting,
             "refused": {timeframe: one.to_dict() for timeframe, one in self._swap.refused.items()},
-            "problems": self._problems | self._swap.problems | self._record.problems,
+            "problems": self._problems | unable | self._swap.problems | self._record.problems,
+            "series": self._series(),
             "market_now": iso_utc(self._now()),
         }
+
+    def _series(self) -> dict[str, dict[str, str]]:
+        """What cannot be forecast now, by series: a model, a bar or a forecast is missing, and why."""
+        refused = self._source.get("problems") or {}
+        withheld = self._record.problems.get("forecasts withheld", "")
+        found = {}
+        for timeframe in self._settings.timeframes:
+            what = f"champion {timeframe}"
+            no_model = "" if timeframe in self._swap.serving else self._swap.problems.get(what, "No model yet.")
+            failed = self._problems.get(f"forecast {timeframe}", withheld)
+            for symbol in self._settings.symbols:
+                key, is_due = f"{symbol}/{timeframe}", (symbol, timeframe) in self._due
+                whole = ("model_missing", no_model) if no_model else ("forecast_failed", failed if is_due else "")
+                partly = self._unable.get(key) or ("data_refused", str(refused.get(key) or ""))
+                code, reason = whole if whole[1] else partly
+                if reason:
+                    found[key] = {"code": code, "reason": reason}
+        return found
 
     def _worth_saying(self) -> dict[str, Any]:
         """The part of the status whose change is worth an update of its own: no clocks, no counters."""
@@ -344,6 +383,7 @@ class Forecaster:
             "problems": {k: _without_counts(v) for k, v in status["problems"].items() if k != "publish"},
             "models": {timeframe: serving.version.id for timeframe, serving in self._swap.serving.items()},
             "refused": status["refused"],
+            "series": {key: one["code"] for key, one in status["series"].items()},
         }
 
     def _note(self, what: str, problem: str) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from market.errors import ConfigError, LedgerTooNew, LedgerUnavailable, SecondWriter
 
-REVISION = "0002"  # the newest in ledger_migrations/versions
+REVISION = "0003"  # the newest in ledger_migrations/versions
 MIGRATIONS = Path(__file__).parent / "ledger_migrations"
 CONNECT_SECONDS = 5
 URL_HINT = "Write it like postgresql://user:password@host:5432/database; inside the password write %40 for @, %2F for /, %3A for :."

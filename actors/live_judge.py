@@ -1,13 +1,11 @@
-"""Is the champion still worth its place? Its live losses against those of its own baseline, from the ledger alone.
+"""Is the champion still worth its place? Its live losses against those of its own baseline.
 
-The same outcomes judge both forecasts, which were recorded before them. Nothing is remembered that the ledger does not
-hold: after a restart the same rows give the same verdicts. Moves no pointer; knows neither Ray nor models.
+The same outcomes judge both forecasts, which were recorded before them. Moves no pointer; knows neither Ray nor models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import pi
 from typing import Any
@@ -15,22 +13,15 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from actors.prediction_ledger import Settled
+from actors.live_losses import LiveLosses
 from market.forecasts import iso_utc, jsonable
-from tuning.adaptive_calibration import in_levels
-from tuning.metrics import pinball, qlike
-from tuning.model_version import ModelVersion
-from tuning.significance import hac_test, panel_mean
+from tuning.significance import hac_test
 
 LOOK_EVERY = 250  # as-of closes with known outcomes between two looks, and before the first: two trading weeks of H1
 WINDOW = 1000  # closes that a look goes back: an old success must not hide a break for long
 LIMIT = 2.0  # HAC t; later looks need more
 FALSE_ALARMS = 0.05  # chance that all looks together, at both targets, bring down a champion as good as its baseline
 METRICS = {"rv": "qlike", "r": "pinball"}
-
-ReadSettled = Callable[
-    [str, int, str], Sequence[Settled]
-]  # timeframe, after this `seq`, model -> at most SETTLED_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -76,107 +67,54 @@ def t_limit(look: int, b: float, targets: int = len(METRICS)) -> float:
     return max(LIMIT, float(stdtrit(freedom, 1.0 - level) / stdtrit(freedom, 0.975)) * 1.96)
 
 
-def look_at(
-    target: str, horizon: int, baseline: str, time: np.ndarray, loss: np.ndarray, baseline_loss: np.ndarray
-) -> LiveVerdict:
-    """The verdict at the newest look that [n] rows allow; rows of any symbols, `time` is the as-of close.
+def verdicts(losses: LiveLosses) -> list[LiveVerdict]:
+    """At the longest horizon, volatility and return quantiles; of forecasts made since the model became champion: one
+    that is promoted again by hand is judged anew."""
+    horizon = max(losses.horizons)
+    return [
+        look_at(f"{kind}{horizon}", horizon, losses.baseline, *losses.tenure_losses(f"{kind}{horizon}"), losses.skipped)
+        for kind in METRICS
+    ]
 
-    Looks stand at every LOOK_EVERY-th close, whenever they are taken: asking more often finds nothing new.
+
+def look_at(
+    target: str,
+    horizon: int,
+    baseline: str,
+    time: np.ndarray,
+    loss: np.ndarray,
+    baseline_loss: np.ndarray,
+    skipped: int = 0,
+) -> LiveVerdict:
+    """The verdict at the newest look that [m] closes allow, oldest first, each with its mean losses over symbols.
+
+    Looks stand at every LOOK_EVERY-th close, whenever they are taken: asking more often finds nothing new. `skipped`
+    closes came before those; with fewer than WINDOW + LOOK_EVERY given, that must be 0.
     """
     metric = METRICS[target.rstrip("0123456789")]
-    times, own = panel_mean(loss, time)
-    _, other = panel_mean(np.where(np.isfinite(loss), baseline_loss, np.nan), time)
-    number = len(times) // LOOK_EVERY
+    closes = skipped + len(time)
+    number = closes // LOOK_EVERY
     if number == 0:
         reason = f"judged from {LOOK_EVERY} known outcomes on"
-        return LiveVerdict(target, metric, baseline, len(times), reason=reason)
-    window = slice(max(0, number * LOOK_EVERY - WINDOW), number * LOOK_EVERY)
-    test = hac_test(own[window] - other[window], horizon)
+        return LiveVerdict(target, metric, baseline, closes, reason=reason)
+    until = number * LOOK_EVERY - skipped
+    window = slice(max(0, until - WINDOW), until)
+    test = hac_test(loss[window] - baseline_loss[window], horizon)
     limit, testable = t_limit(number, test.lag / test.n), bool(np.isfinite(test.t))
     return LiveVerdict(
         target,
         metric,
         baseline,
-        len(times),
-        float(own[window].mean()),
-        float(other[window].mean()),
+        closes,
+        float(loss[window].mean()),
+        float(baseline_loss[window].mean()),
         test.t if testable else None,
         limit,
         testable and test.t >= limit,
-        _moment(times[window][-1]),
+        _moment(time[window][-1]),
         "" if testable else f"{test.n} closes are too few for a horizon of {horizon} bars",
     )
 
 
 def _moment(time: np.datetime64) -> datetime:
     return time.astype("datetime64[us]").item().replace(tzinfo=UTC)
-
-
-@dataclass
-class _Losses:
-    """Of one target: as-of close, loss, baseline's loss, one entry per settled forecast."""
-
-    baseline: str = "har_how"
-    time: list[datetime] = field(default_factory=list)
-    own: list[float] = field(default_factory=list)
-    other: list[float] = field(default_factory=list)
-
-
-class LiveJudge:
-    """Reads each outcome once. `read` may raise: nothing is lost, the next call goes on where this one stopped."""
-
-    def __init__(self, read: ReadSettled) -> None:
-        self._read = read
-        self._of: dict[str, tuple[str, str]] = {}  # timeframe -> (model, since)
-        self._seen: dict[str, int] = {}
-        self._losses: dict[str, dict[str, _Losses]] = {}
-
-    def verdicts(self, version: ModelVersion, since: datetime) -> list[LiveVerdict]:
-        """At the longest horizon, volatility and return quantiles; of forecasts made since `since`, when the model became
-        champion: one that is promoted again by hand is judged anew."""
-        frame, horizon = version.timeframe, max(version.horizons)
-        if self._of.get(frame) != (version.id, str(since)):
-            self._of[frame], self._seen[frame] = (version.id, str(since)), 0
-            self._losses[frame] = {f"{kind}{horizon}": _Losses() for kind in METRICS}
-        self._catch_up(version, since, horizon)
-        return [
-            look_at(
-                target,
-                horizon,
-                kept.baseline,
-                np.array([time.replace(tzinfo=None) for time in kept.time], "datetime64[us]"),
-                np.array(kept.own),
-                np.array(kept.other),
-            )
-            for target, kept in self._losses[frame].items()
-        ]
-
-    def _catch_up(self, version: ModelVersion, since: datetime, horizon: int) -> None:
-        frame = version.timeframe
-        while rows := self._read(frame, self._seen[frame], version.id):
-            for row in rows:
-                if row.horizon["bars"] == horizon and row.made_at >= since and row.horizon.get("baseline"):
-                    self._take(row, frame, horizon)
-                self._seen[frame] = row.seq
-
-    def _take(self, row: Settled, frame: str, horizon: int) -> None:
-        limit = row.horizon["baseline"]
-        for target, loss in ((f"rv{horizon}", _volatility_loss), (f"r{horizon}", _quantile_loss)):
-            kept = self._losses[frame][target]
-            kept.baseline = limit["name"]
-            kept.time.append(row.as_of)
-            kept.own.append(loss(row.horizon, row.outcome))
-            kept.other.append(loss(limit, row.outcome))
-
-
-def _volatility_loss(forecast: dict[str, Any], outcome: dict[str, Any]) -> float:
-    """QLIKE of the variance; NaN where nothing was forecast."""
-    if forecast.get("volatility") is None:
-        return float("nan")
-    return float(qlike(np.array([outcome["volatility"] ** 2]), np.array([forecast["volatility"] ** 2]))[0])
-
-
-def _quantile_loss(forecast: dict[str, Any], outcome: dict[str, Any]) -> float:
-    """Pinball loss of the model's own quantiles: adapting their widths would do the baseline's as much good."""
-    own = in_levels(forecast.get("model_quantiles") or forecast.get("quantiles"))
-    return float(pinball(np.array([outcome["return"]]), np.array([own]))[0]) if own else float("nan")

@@ -378,6 +378,8 @@ class MarketData:
     def _take_in(self, answers: list[Answer]) -> list[pa.Table]:
         """Validate each answer against what is stored before it, append all in one commit; the added rows, per key."""
         judged = [self._judge(answer.bars) for answer in answers if answer.bars.num_rows]
+        for good, bad in judged:
+            self._note_refused(good, bad)
         appended = Appended(empty_bars(), empty_bars(), 0)
         if judged:
             bad = pa.concat_tables([bad for _, bad in judged])
@@ -391,6 +393,14 @@ class MarketData:
             self._note(answer, more)
         self._coverage.save()
         return [rows for key in self._keys if (rows := _of(appended.added, key)).num_rows]
+
+    def _note_refused(self, good: pa.Table, bad: pa.Table) -> None:
+        """A series whose newest bar is none stands still, which must not look like a quiet market."""
+        if bad.num_rows and (not good.num_rows or bad["open_time"][-1].as_py() > good["open_time"][-1].as_py()):
+            name = f"{bad['symbol'][0].as_py()}/{bad['timeframe'][0].as_py()}"
+            self._problems[name] = (
+                f"The source's newest bar was refused ({bad['reason'][-1].as_py()}) and is in quarantine."
+            )
 
     def _grew(self, answer: Answer, added: pa.Table) -> bool:
         """Whether bars were added that an earlier answer lacked: that one was incomplete."""

@@ -5,7 +5,7 @@ Plain frozen dataclasses; `to_dict` gives JSON-ready values (UTC times end in Z,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from math import isfinite
@@ -30,6 +30,11 @@ def parse_utc(text: str) -> datetime:
 
 
 def jsonable(value: Any) -> Any:
+    """Dataclasses, enums, times and tuples as JSON has them, through and through."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value):  # not dataclasses.asdict, which copies every leaf: half of what a forecast's record costs
+        return {name: jsonable(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, datetime):
         return iso_utc(value)
     if isinstance(value, Enum):
@@ -64,9 +69,14 @@ class SkillCard:
     live_n: int = 0
     live_since: datetime | None = None  # the as-of of its first forecast that is counted
     reason: str = ""
+    # Of this model's recorded forecasts against the baseline recorded beside them, signed as `value` and `t_statistic`.
+    live_value: float | None = None
+    live_t: float | None = None
+    live_baseline: str = ""  # har_how | base_rate
+    live_reason: str = ""  # why there is no live_value, or no live_t
 
     def to_dict(self) -> dict[str, Any]:
-        return jsonable(asdict(self))
+        return dict(jsonable(self))
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,16 @@ class BaselineForecast:
     name: str  # har_how
     volatility: float
     quantiles: dict[str, float]
+    p_up: float | None = None  # the base rate
+
+
+@dataclass(frozen=True)
+class LearnedWidths:
+    """What the served intervals had learned: log widths of the 90, 80 and 50 % interval, and the number of the newest
+    outcome of the ledger that they have learned from. The next life begins there."""
+
+    log_width: tuple[float, ...]
+    outcome: int
 
 
 @dataclass(frozen=True)
@@ -85,8 +105,8 @@ class HorizonForecast:
     `volatility`: standard deviation of the log-return over the horizon (0.004 = 0.4 %); `volatility_ratio`: against
     this symbol's usual level. `quantiles`: log-return at QUANTILE_LEVELS, keys "0.05" ...; `price_quantiles`: the same
     in price units. `p_up`: probability that the close is higher; equals the base rate unless a gate passed.
-    `baseline` and `model_quantiles`, what the model said before its widths were adapted (None: nothing was), are put on
-    record and not published.
+    `baseline`, `model_quantiles`, what the model said before its widths were adapted (None: nothing was), and `widths`
+    are put on record and not published.
     """
 
     bars: int
@@ -100,10 +120,11 @@ class HorizonForecast:
     reason: str = ""
     baseline: BaselineForecast | None = None
     model_quantiles: dict[str, float] | None = None
+    widths: LearnedWidths | None = None
 
 
 # What the ledger keeps of a horizon beyond what is published.
-ON_RECORD_ONLY = ("baseline", "model_quantiles")
+ON_RECORD_ONLY = ("baseline", "model_quantiles", "widths")
 
 
 @dataclass(frozen=True)
@@ -132,7 +153,7 @@ class Forecast:
 
     def record(self) -> dict[str, Any]:
         """What goes into the ledger: all of it."""
-        return jsonable(asdict(self))
+        return dict(jsonable(self))
 
 
 class Side(Enum):
@@ -156,9 +177,10 @@ class Signal:
     reason: str
     model_id: str
     stale: bool = False
+    reason_code: str = ""  # "" | no_gate | edge_below_spread | rollover | stale | market_closed | no_model
 
     def to_dict(self) -> dict[str, Any]:
-        return jsonable(asdict(self))
+        return dict(jsonable(self))
 
 
 @dataclass(frozen=True)
@@ -173,4 +195,5 @@ class BoardUpdate:
     bars: dict[str, list[list[Any]]] = field(
         default_factory=dict
     )  # "EURUSD/H1" -> newest bars [close_time, o, h, l, c]
-    status: dict[str, Any] = field(default_factory=dict)  # source: {connected, reason}, transport, training, started_at
+    # source: {connected, reason}, transport, started_at, series: "EURUSD/H1" -> {code, reason} of what cannot be forecast
+    status: dict[str, Any] = field(default_factory=dict)

@@ -14,25 +14,22 @@ import numpy as np
 from market.bar_store import BarStore
 from market.calendar import Gap, are_among, expected_opens, gaps
 from market.coverage import SETTLED, Coverage, Key
-from market.market_clock import NEW_YORK, OPEN_WEEK, week_open
+from market.market_clock import HOLIDAY_EVES, HOLIDAY_LASTS, HOLIDAY_STARTS, NEW_YORK, OPEN_WEEK, week_open
 from market.timeframes import Timeframe
 
 KINDS = ("closed", "no_tick", "missing", "unfetched")
 MIN_CLOSED = np.timedelta64(4 * 3600, "s")  # a shorter silence is no holiday
 MIN_AT_WEEKEND = np.timedelta64(3600, "s")
 MIN_PANEL = 2  # symbols that must all have been silent, for a holiday to be believed
-# Christmas and New Year, New York: from early afternoon of the eve until London is back on the day after.
-_HOLIDAYS = ((12, 24), (12, 31))
-_FROM_EVE, _LASTS = timedelta(hours=13), timedelta(hours=38)
 
 
 def holidays(since: datetime, until: datetime) -> list[tuple[np.datetime64, np.datetime64]]:
     """The spans [start, end), UTC, in which FX may be closed for Christmas or New Year."""
     found = []
     for year in range(since.year - 1, until.year + 1):
-        for month, day in _HOLIDAYS:
-            start = (datetime(year, month, day, tzinfo=NEW_YORK) + _FROM_EVE).astimezone(UTC)
-            found.append((np.datetime64(start.replace(tzinfo=None), "s"), np.timedelta64(_LASTS)))
+        for month, day in HOLIDAY_EVES:
+            start = (datetime(year, month, day, tzinfo=NEW_YORK) + HOLIDAY_STARTS).astimezone(UTC)
+            found.append((np.datetime64(start.replace(tzinfo=None), "s"), np.timedelta64(HOLIDAY_LASTS)))
     return [(start, start + length.astype("timedelta64[s]")) for start, length in found]
 
 

@@ -14,6 +14,9 @@ from zoneinfo import ZoneInfo
 NEW_YORK = ZoneInfo("America/New_York")
 WEEK = timedelta(hours=168)
 OPEN_WEEK = timedelta(hours=120)  # Sunday 17:00 to Friday 17:00, New York; DST changes fall into the closed weekend
+# Christmas and New Year, New York: from early afternoon of the eve until London is back on the day after.
+HOLIDAY_EVES = ((12, 24), (12, 31))
+HOLIDAY_STARTS, HOLIDAY_LASTS = timedelta(hours=13), timedelta(hours=38)
 
 
 def week_open(moment: datetime) -> datetime:
@@ -30,6 +33,22 @@ def week_open(moment: datetime) -> datetime:
 def is_open(moment: datetime) -> bool:
     """Whether the FX week is open. Holidays are not known here."""
     return moment - week_open(moment) < OPEN_WEEK
+
+
+def closes_or_opens(moment: datetime) -> datetime:
+    """When the week closes next or, at a weekend, opens again."""
+    return week_open(moment) + OPEN_WEEK if is_open(moment) else next_week_open(moment)
+
+
+def holiday_at(moment: datetime) -> tuple[datetime, datetime] | None:
+    """The span [start, end) around Christmas or New Year that `moment` lies in: FX may be closed then, brokers differ."""
+    local = moment.astimezone(NEW_YORK)
+    for year in (local.year - 1, local.year):
+        for month, day in HOLIDAY_EVES:
+            start = (datetime(year, month, day, tzinfo=NEW_YORK) + HOLIDAY_STARTS).astimezone(UTC)
+            if start <= moment < start + HOLIDAY_LASTS:
+                return start, start + HOLIDAY_LASTS
+    return None
 
 
 def next_week_open(moment: datetime) -> datetime:

@@ -18,14 +18,17 @@ import orjson
 
 from configs.settings import Settings
 from market.forecasts import BoardUpdate, iso_utc, parse_utc
-from market.market_clock import add_open_time
+from market.market_clock import add_open_time, holiday_at
 from market.symbols import CATALOGUE
 from market.timeframes import Timeframe
+from serve_app.condition import Condition, MarketHours, condition_of, signal_under, source_problem, stale_after
 from serve_app.plain_words import skill_sentence
 from serve_app.stream import Event, Subscription
 
 BAR_COLUMNS = ("close_time", "open", "high", "low", "close")
 EVENTS_KEPT = 64
+SNAPSHOT_SECONDS = 1.0
+SILENCE_SECONDS = 30.0  # wall seconds without a word from the forecaster, which is asked every two
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,10 @@ class _Card:
 
     head: bytes
     etag: str
-    fields: dict[str, Any]
+    streamed: dict[str, Any]  # all of it but `skill`, which an event carries once for all of them
     as_of: datetime
-    stale_after: datetime
-    stale: bool
+    condition: Condition
+    until: datetime  # market time at which the condition has to be judged again
 
 
 def key_of(symbol: str, timeframe: str) -> str:
@@ -56,17 +59,12 @@ def etag_of(body: bytes) -> str:
     return f'W/"{blake2b(body, digest_size=10).hexdigest()}"'
 
 
-def stale_after(as_of: datetime, timeframe: Timeframe, grace: timedelta) -> datetime:
-    """Market time from which a forecast made at `as_of` is stale: the next bar's close, weekends stepped over, plus grace."""
-    return add_open_time(as_of, timeframe.delta) + grace
-
-
 @dataclass
 class Board:
     """Holds the newest `BoardUpdate` and renders it once per change. `symbols` and `timeframes` are those served.
 
-    `now` is the market's clock, `wall` the wall's (epoch seconds); `speed` is market seconds per wall second. A stale
-    flag is judged at every answer, so it can never be older than the answer itself.
+    `now` is the market's clock, `wall` the wall's (epoch seconds); `speed` is market seconds per wall second. What is
+    wrong is judged at every answer, so it can never be older than the answer itself.
     """
 
     now: Callable[[], datetime]
@@ -80,6 +78,10 @@ class Board:
     def __post_init__(self) -> None:
         self.update = BoardUpdate(version=-1)
         self.filled = False
+        self.heard_at: float | None = None  # wall; set by whoever follows the forecaster
+        self._silent = False
+        self._snapshot: tuple[Event, float] | None = None  # and when it was made
+        self._hours = MarketHours.at(self.now())
         self._cards: dict[str, _Card] = {}
         self._served_at = (-1, "")
         self._sequence = 0
@@ -111,19 +113,50 @@ class Board:
             bars=bars,
             status=update.status,
         )
+        self._look_at_clocks()
         changed = [key for key in self.update.forecasts if self._render(key)]
         self._emit(changed, new_bars)
         return True
 
     def tick(self) -> list[str]:
-        """Judge every stale flag again; flipped keys are rendered, sent to the subscribers and returned."""
-        now = self.now()
-        flipped = [key for key, card in self._cards.items() if card.stale != self._is_stale(key, card, now)]
-        for key in flipped:
-            self._render(key)
+        """Judge every forecast again; those whose condition changed are rendered, sent to the subscribers and returned."""
+        self._look_at_clocks()
+        now, flipped = self.now(), []
+        for key, card in list(self._cards.items()):
+            due = now >= card.until or card.condition != self._condition(key, card.as_of)
+            if due and self._render(key):
+                flipped.append(key)
         if flipped:
             self._emit(flipped, {})
         return flipped
+
+    def heard(self) -> None:
+        """The forecaster has answered, if only that there is nothing new."""
+        self.heard_at = self.wall()
+
+    @property
+    def forecaster_away(self) -> str:
+        """Since when nothing was heard of the forecaster; empty while it is. Unknown, and so empty, without a follower."""
+        if self.heard_at is None or self.wall() - self.heard_at <= SILENCE_SECONDS:
+            return ""
+        since = iso_utc(datetime.fromtimestamp(int(self.heard_at), UTC))
+        return f"The forecaster has not been heard of since {since}; newer bars and forecasts may be missing."
+
+    @property
+    def hours(self) -> MarketHours:
+        """As of the last look: `tick`, or an answer."""
+        return self._hours
+
+    def _look_at_clocks(self) -> None:
+        now = self.now()
+        self._silent = bool(self.forecaster_away)
+        # A holiday is believed when nothing trades: every series is late while the source answers.
+        holiday = holiday_at(now) if self.update.forecasts and not source_problem(self.update.status) else None
+        late = holiday is not None and all(
+            now > stale_after(parse_utc(f["as_of"]), Timeframe.parse(f["timeframe"]), self.grace)
+            for f in self.update.forecasts.values()
+        )
+        self._hours = MarketHours.at(now, holiday if late else None)
 
     def same_life(self, update: BoardUpdate) -> bool:
         return update.status.get("started_at") == self.update.status.get("started_at")
@@ -149,51 +182,49 @@ class Board:
 
     # Rendering
 
-    def _is_stale(self, key: str, card: _Card, now: datetime) -> bool:
-        return bool(self.update.forecasts[key].get("stale")) or now > card.stale_after
+    def _condition(self, key: str, as_of: datetime) -> Condition:
+        forecast = self.update.forecasts[key]
+        frame = Timeframe.parse(forecast["timeframe"])
+        away = self.forecaster_away
+        return condition_of(forecast, as_of, frame, self.grace, self.now(), self._hours, self.update.status, away)
 
     def _render(self, key: str) -> bool:
-        """Render one forecast; whether it says something new."""
+        """Render one forecast; whether it says something new to those who listen to the stream."""
         forecast = self.update.forecasts[key]
         timeframe = Timeframe.parse(forecast["timeframe"])
-        as_of = parse_utc(forecast["as_of"])
-        limit = stale_after(as_of, timeframe, self.grace)
-        old = self._cards.get(key)
-        card = _Card(b"", "", {}, as_of, limit, False)
-        card.stale = self._is_stale(key, card, self.now())
-        card.fields = forecast | {
+        as_of, condition = parse_utc(forecast["as_of"]), self._condition(key, parse_utc(forecast["as_of"]))
+        limit, changes = stale_after(as_of, timeframe, self.grace), self._hours.changes
+        until = min((moment for moment in (limit, changes) if moment >= self.now()), default=changes)
+        fields = forecast | {
             "next_bar_due": iso_utc(add_open_time(as_of, timeframe.delta)),
-            "stale": card.stale,
-            "reason": self._reason(forecast, card),
-            "skill": self.skill_cards(forecast["timeframe"]),
+            "stale": condition.stale,
+            "reason": condition.reason,
+            "reason_code": condition.code,
+            "market_open": self._hours.is_open,
+            "next_open": iso_utc(self._hours.next_open),
         }
-        card.head = orjson.dumps(card.fields)[:-1]
-        card.etag = etag_of(card.head)
-        self._cards[key] = card
-        return old is None or old.etag != card.etag
-
-    def _reason(self, forecast: dict[str, Any], card: _Card) -> str:
-        said = str(forecast.get("reason") or "")
-        if not card.stale:
-            return said
-        late = f"No bar has closed since {iso_utc(card.as_of)}; the next was due at {iso_utc(card.stale_after - self.grace)}."
-        source = self.update.status.get("source") or {}
-        cause = str(source.get("reason") or "")
-        if not source.get("connected", True):
-            cause = f"The market data source is not connected: {cause or 'no reason given'}"
-        return " ".join(part for part in (said, late if self.now() > card.stale_after else "", cause) if part)
+        head = orjson.dumps(fields | {"skill": self.skill_cards(forecast["timeframe"])})[:-1]
+        old = self._cards.get(key)
+        self._cards[key] = _Card(head, etag_of(head), fields, as_of, condition, until)
+        return old is None or old.streamed != fields
 
     def _fresh(self, key: str, now: datetime | None = None) -> _Card | None:
         card = self._cards.get(key)
-        if card is not None and card.stale != self._is_stale(key, card, now or self.now()):
+        if card is not None and ((now or self.now()) >= card.until or self._silent != bool(self.forecaster_away)):
             self.tick()
             card = self._cards[key]
         return card
 
     def _behind(self, card: _Card, now: datetime) -> bytes:
         """Age of the newest bar in market seconds, and the wall time of this answer, as the end of a JSON object."""
-        age = max(0, int((now - card.as_of).total_seconds()))
-        return b',"data_age_seconds":%d,"served_at":"%s"}' % (age, self.served_at().encode())
+        return b',"data_age_seconds":%d,"served_at":"%s"}' % (self._age(card, now), self.served_at().encode())
+
+    def _age(self, card: _Card, now: datetime) -> int:
+        return max(0, int((now - card.as_of).total_seconds()))
+
+    def _streamed(self, key: str) -> dict[str, Any]:
+        card = self._cards[key]
+        return card.streamed | {"data_age_seconds": self._age(card, self.now()), "served_at": self.served_at()}
 
     def served_at(self) -> str:
         second = int(self.wall())
@@ -216,42 +247,60 @@ class Board:
 
     @property
     def stale_keys(self) -> list[str]:
-        return [key for key, card in self._cards.items() if card.stale]
+        return [key for key, card in self._cards.items() if card.condition.stale]
 
     def forecast(self, key: str) -> Answer | None:
         now = self.now()
         card = self._fresh(key, now)
         return None if card is None else Answer(card.head + self._behind(card, now), card.etag)
 
-    def forecast_fields(self, key: str) -> dict[str, Any] | None:
-        """The same answer as a dict, for those who put it into something larger."""
-        answer = self.forecast(key)
-        return None if answer is None else orjson.loads(answer.body)
-
-    def forecasts(self, timeframe: str, symbols: Iterable[str], why_missing: Callable[[str], str]) -> Answer:
+    def forecasts(self, timeframe: str, symbols: Iterable[str]) -> Answer:
         """All of one timeframe in one body; symbols without a forecast stand under `missing` with the reason."""
-        answers, missing = [], {}
-        for symbol in symbols:
-            answer = self.forecast(key_of(symbol, timeframe))
-            if answer is None:
-                missing[symbol] = why_missing(symbol)
-            else:
-                answers.append(answer)
-        said = orjson.dumps({"timeframe": timeframe, "count": len(answers), "missing": missing})[:-1]
+        symbols = tuple(symbols)
+        found = [self.forecast(key_of(symbol, timeframe)) for symbol in symbols]
+        answers = [answer for answer in found if answer is not None]
+        said = orjson.dumps({"timeframe": timeframe, "count": len(answers)} | self.missing(timeframe, symbols))[:-1]
         tag = etag_of(said + "".join(answer.etag for answer in answers).encode())
         body = said + b',"forecasts":[' + b",".join(answer.body for answer in answers)
         return Answer(body + b'],"served_at":"' + self.served_at().encode() + b'"}', tag)
 
+    def missing(self, timeframe: str, symbols: Iterable[str]) -> dict[str, dict[str, str]]:
+        """`missing` and `missing_codes`: why each of `symbols` has no forecast, in words and as a code."""
+        why = {s: self.why_missing(s, timeframe) for s in symbols if not self.has(key_of(s, timeframe))}
+        return {
+            "missing": {symbol: reason for symbol, (_, reason) in why.items()},
+            "missing_codes": {symbol: code for symbol, (code, _) in why.items()},
+        }
+
+    def why_missing(self, symbol: str, timeframe: str) -> tuple[str, str]:
+        """(code, reason) for a symbol that has no forecast."""
+        if not self.filled:
+            return "forecaster_away", "The forecaster has not reported yet; history is being loaded."
+        if away := self.forecaster_away:
+            return "forecaster_away", away
+        if timeframe not in self.update.models:
+            return "model_missing", f"No model has been promoted for {timeframe} yet."
+        series = (self.update.status.get("series") or {}).get(key_of(symbol, timeframe))
+        if series:
+            return series["code"], series["reason"]
+        return "forecast_failed", f"No forecast has been made for {symbol} {timeframe} yet."
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Series that is not well -> its code, those without a forecast among them."""
+        found = {key: card.condition.code for key, card in self._cards.items()}
+        for timeframe in self.timeframes:
+            codes = self.missing(timeframe, self.symbols)["missing_codes"]
+            found |= {key_of(symbol, timeframe): code for symbol, code in codes.items()}
+        return {key: code for key, code in found.items() if code}
+
     def signal_fields(self, key: str) -> dict[str, Any] | None:
-        """The signal of `key`. A stale one is never a side to take: it becomes "none" and says why."""
-        signal = self.update.signals.get(key)
+        """The signal of `key`. With anything wrong it is never a side to take: it becomes "none" and says why."""
+        signal, card = self.update.signals.get(key), self._fresh(key)
         if signal is None:
             return None
-        card = self._fresh(key)
-        if card is None or not card.stale:
-            return signal
-        why = f"The forecast is stale. {card.fields['reason']}".strip()
-        return signal | {"side": "none", "stale": True, "reason": why, "expected_edge_bp": None}
+        condition = card.condition if card else Condition("forecast_failed", "There is no forecast behind it.", True)
+        return signal_under(signal, condition)
 
     def skill_cards(self, timeframe: str) -> list[dict[str, Any]]:
         return [card | {"in_words": skill_sentence(card)} for card in self.update.skill.get(timeframe, [])]
@@ -287,8 +336,12 @@ class Board:
         return len(self._subscribers)
 
     def snapshot_event(self) -> Event:
-        """Everything there is, under the newest event's id."""
-        return self._event("snapshot", self._sequence, list(self._cards), self.update.bars)
+        """Everything there is, under the newest event's id; made once for all who come within a second."""
+        held = self._snapshot
+        if held is None or held[0].number != self._sequence or self.wall() - held[1] > SNAPSHOT_SECONDS:
+            event = self._event("snapshot", self._sequence, list(self._cards), self.update.bars)
+            held = self._snapshot = event, self.wall()
+        return held[0]
 
     def heartbeat(self) -> bytes:
         said = {"market_time": iso_utc(self.now()), "served_at": self.served_at()}
@@ -315,9 +368,11 @@ class Board:
         said = {
             "version": self.update.version,
             "market_time": iso_utc(self.now()),
+            "market_open": self._hours.is_open,
+            "next_open": iso_utc(self._hours.next_open),
             "speed": self.speed,
             "served_at": self.served_at(),
-            "forecasts": {key: self.forecast_fields(key) for key in keys},
+            "forecasts": {key: self._streamed(key) for key in keys},
             "bars": bars,
             "bar_columns": BAR_COLUMNS,
             "symbols": self.symbols,

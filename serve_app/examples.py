@@ -35,6 +35,10 @@ _SKILL = {
     "live_n": 410,
     "live_since": "2026-01-05T09:00:00Z",
     "reason": "",
+    "live_value": 0.024,
+    "live_t": -1.3,
+    "live_baseline": "har_how",
+    "live_reason": "",
     "in_words": "Volatility, next 24 bars: 3.1% better than HAR + hour-of-week by QLIKE (t −4.2, n = 5,712).",
 }
 _SERVED = {"served_at": "2020-03-03T12:00:21Z"}
@@ -78,6 +82,9 @@ _FORECAST: dict[str, Any] = {
     "market": "recorded",
     "stale": False,
     "reason": "",
+    "reason_code": "",
+    "market_open": True,
+    "next_open": None,
     "next_bar_due": "2020-03-03T13:00:00Z",
     "skill": [_SKILL],
     "data_age_seconds": 21,
@@ -94,6 +101,7 @@ _SIGNAL = {
     "reason": "No edge found: no direction target passed the gate.",
     "model_id": "h1-2f9c64e1aa07b35d",
     "stale": False,
+    "reason_code": "no_gate",
 }
 _PAST = {name: value for name, value in _FORECAST.items() if name in PastForecastBody.model_fields} | {
     "seq": 411,
@@ -160,10 +168,13 @@ _MODEL = {
 }
 _HEAD = {"symbol": "EURUSD", "timeframe": "H1", "market": "recorded"}
 
+_NONE_MISSING: dict[str, dict[str, str]] = {"missing": {}, "missing_codes": {}}
+
 EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     ForecastBody: _FORECAST,
-    ForecastsBody: {"timeframe": "H1", "count": 1, "missing": {}, "forecasts": [_FORECAST]} | _SERVED,
-    SignalsBody: {"timeframe": "H1", "market": "recorded", "signals": [_SIGNAL], "skill": [_SKILL]} | _SERVED,
+    ForecastsBody: {"timeframe": "H1", "count": 1, **_NONE_MISSING, "forecasts": [_FORECAST]} | _SERVED,
+    SignalsBody: {"timeframe": "H1", "market": "recorded", "signals": [_SIGNAL], "skill": [_SKILL], **_NONE_MISSING}
+    | _SERVED,
     BarsBody: _HEAD
     | {
         "columns": list(BAR_COLUMNS),
@@ -187,6 +198,8 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "simulated": False,
         "speed": 60.0,
         "market_time": "2020-03-03T12:00:21Z",
+        "market_open": True,
+        "next_open": None,
         "symbols": ["EURUSD"],
         "timeframes": ["H1"],
         "ready": True,
@@ -194,6 +207,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "board_version": 17,
         "forecasts": 1,
         "stale": [],
+        "conditions": {},
         "models": {"H1": "h1-2f9c64e1aa07b35d"},
         "listeners": 1,
         "source": {"source": {"connected": True, "reason": ""}, "transport": "ray"},

@@ -33,6 +33,7 @@ class Follower:
 
         It does not wait for that pull: the forecaster may be waiting for this very answer.
         """
+        self._board.heard()
         if self._board.follows(update):
             return self._board.apply(update)
         self._missed.set()
@@ -46,6 +47,7 @@ class Follower:
                 update = await self._pull(self._known_version())
                 if self._board.filled and not self._board.same_life(update):
                     update = await self._pull(None)
+            self._board.heard()
             changed = self._board.apply(update)
         except Exception as error:  # another process: not there yet, restarting, or of another version
             self._note(

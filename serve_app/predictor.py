@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import structlog
 
 from market.bars import bars_from_columns
 from market.errors import BundleRefused, LstmcError
@@ -27,6 +28,7 @@ from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 from tuning.trial import wrong_with
 
+_log = structlog.get_logger("lstmc.predictor")
 BUNDLES_KEPT = 4
 TRIAL_SECONDS = 60.0  # of a model in its own process before it is loaded here
 HUNG_SECONDS = 90.0  # a call that is not back by then never comes back: threads cannot be ended, replicas can
@@ -104,6 +106,22 @@ def _refused(model: Model, why: str) -> BundleRefused:
         f"The model {model.version.id} fails its probe ({why}).",
         hint="The model that served before stays; train again.",
     )
+
+
+def forecast_each(model: Model, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
+    """All at once; when that fails, one by one without those that fail. Raises when none can be forecast."""
+    try:
+        return model.forecast(bars)
+    except Exception:
+        made: dict[str, tuple[HorizonForecast, ...]] = {}
+        for code, table in bars.items() if len(bars) > 1 else ():
+            try:
+                made |= model.forecast({code: table})
+            except Exception as error:
+                _log.warning("forecast failed", symbol=code, model=model.version.id, reason=_words(error))
+        if not made:
+            raise
+        return made
 
 
 def probe_bars(code: str, timeframe: str, n: int) -> pa.Table:
@@ -192,7 +210,7 @@ class Predictor:
 
     def _forecast(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
         with self._counted():
-            return self._shelf.get(model_id).forecast(bars)
+            return forecast_each(self._shelf.get(model_id), bars)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -85,15 +85,8 @@ class Question:
             )
         return name
 
-    def why_missing(self, symbol: str, timeframe: str) -> str:
-        if not self.board.filled:
-            return "The forecaster has not reported yet; history is being loaded."
-        if timeframe not in self.board.update.models:
-            return f"No model has been promoted for {timeframe} yet."
-        return f"No forecast has been made for {symbol} {timeframe} yet."
-
     def not_yet(self, symbol: str, timeframe: str) -> Problem:
-        detail = self.why_missing(symbol, timeframe)
+        _, detail = self.board.why_missing(symbol, timeframe)
         if not self.board.filled:
             return unavailable("starting", "Still starting", detail, hint="Watch /readyz or /api/v1/status.")
         if timeframe not in self.board.update.models:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 UtcTime = Annotated[str, Field(pattern="Z$", json_schema_extra={"format": "date-time"})]
 Quantiles = dict[str, float]
+CODES = "late_bar | source_away | market_closed | model_missing | data_refused | forecast_failed | forecaster_away"
+SIGNAL_CODES = "no_gate | edge_below_spread | rollover | stale | market_closed | no_model"
 
 
 class Described(BaseModel):
@@ -29,11 +31,11 @@ class SkillCardBody(Described):
     live_since: UtcTime | None = Field(description="as-of of this model's first forecast that is counted")
     reason: str
     live_value: float | None = Field(
-        None, description="as `value`, of this model's recorded forecasts; null with a reason"
+        description="1 - loss / baseline loss of this model's live outcomes; null with live_reason"
     )
-    live_t: float | None = None
-    live_baseline: str = Field("", description="what was recorded beside them")
-    live_reason: str = ""
+    live_t: float | None = Field(description="HAC t of the live loss difference; negative: better than the baseline")
+    live_baseline: str = Field(description="har_how | base_rate: recorded beside each forecast")
+    live_reason: str
     in_words: str = ""
 
 
@@ -61,6 +63,9 @@ class ForecastBody(Described):
     market: str = Field(description="simulated | recorded | mt5 | http")
     stale: bool = Field(description="the next bar is overdue; judged when this was sent")
     reason: str
+    reason_code: str = Field(description=f"'' or {CODES}")
+    market_open: bool
+    next_open: UtcTime | None = Field(description="when a closed market opens; null while it is open")
     next_bar_due: UtcTime
     skill: list[SkillCardBody]
     data_age_seconds: int = Field(description="market seconds since as_of")
@@ -71,6 +76,7 @@ class ForecastsBody(Described):
     timeframe: str
     count: int
     missing: dict[str, str] = Field(description="symbol -> why it has no forecast")
+    missing_codes: dict[str, str] = Field(description=f"the same as one of {CODES}")
     forecasts: list[ForecastBody]
     served_at: UtcTime
 
@@ -87,6 +93,7 @@ class SignalBody(Described):
     reason: str
     model_id: str
     stale: bool
+    reason_code: str = Field(description=f"'' for a side, else {SIGNAL_CODES}")
 
 
 class SignalsBody(Described):
@@ -94,6 +101,8 @@ class SignalsBody(Described):
     market: str
     signals: list[SignalBody]
     skill: list[SkillCardBody]
+    missing: dict[str, str] = Field(description="symbol -> why it has no forecast, and so no signal")
+    missing_codes: dict[str, str]
     served_at: UtcTime
 
 
@@ -224,6 +233,8 @@ class StatusBody(Described):
     simulated: bool
     speed: float
     market_time: UtcTime
+    market_open: bool
+    next_open: UtcTime | None
     symbols: list[str]
     timeframes: list[str]
     ready: bool
@@ -231,6 +242,7 @@ class StatusBody(Described):
     board_version: int
     forecasts: int
     stale: list[str]
+    conditions: dict[str, str] = Field(description="series that is not well -> its reason_code")
     models: dict[str, str]
     listeners: int
     source: dict[str, Any] = Field(description="as the forecaster reports it")

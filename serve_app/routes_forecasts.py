@@ -44,7 +44,7 @@ def add_forecasts(app: FastAPI, question: Question, allowed: Any) -> None:
         frame = question.timeframe(timeframe)
         if not any(board.has(key_of(code, frame)) for code in question.settings.symbols):
             raise question.not_yet(question.settings.symbols[0], frame)
-        answer = board.forecasts(frame, question.settings.symbols, lambda code: question.why_missing(code, frame))
+        answer = board.forecasts(frame, question.settings.symbols)
         return reply(request, visit, answer)
 
 
@@ -65,5 +65,6 @@ def add_signals(app: FastAPI, question: Question, allowed: Any) -> None:
         if not said:
             raise question.not_yet(question.settings.symbols[0], frame)
         skill = [card for card in board.skill_cards(frame) if str(card["target"]).startswith("sign")]
-        body = {"timeframe": frame, "market": question.settings.market, "signals": said, "skill": skill}
+        body: dict[str, Any] = {"timeframe": frame, "market": question.settings.market, "signals": said, "skill": skill}
+        body |= board.missing(frame, question.settings.symbols)
         return reply(request, visit, rendered(board, body))

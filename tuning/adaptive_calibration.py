@@ -19,6 +19,7 @@ RATE = 0.004
 NARROWEST, WIDEST = log(2 / 3), log(2.0)  # of the model's own width
 PAIRS = ((0, 6), (1, 5), (2, 4))  # of QUANTILE_LEVELS, the outermost first; the median between them stays
 MEDIAN = 3
+_LEVELS = tuple(map(str, QUANTILE_LEVELS))
 SHARES = tuple(QUANTILE_LEVELS[low] + 1.0 - QUANTILE_LEVELS[high] for low, high in PAIRS)  # expected outside
 
 
@@ -89,5 +90,8 @@ def adaptive_quantiles(
 
 def in_levels(quantiles: Mapping[str, float] | None) -> list[float] | None:
     """Quantiles keyed by level ("0.05" or "0.050") in the order of QUANTILE_LEVELS; None unless all seven are there."""
+    written = [(quantiles or {}).get(level) for level in _LEVELS]  # as we write them ourselves: a ledger has many
+    if quantiles is not None and len(quantiles) == len(_LEVELS) and None not in written:
+        return written  # type: ignore[return-value]
     found = {float(level): value for level, value in (quantiles or {}).items() if value is not None}
     return [found[level] for level in QUANTILE_LEVELS] if set(found) == set(QUANTILE_LEVELS) else None

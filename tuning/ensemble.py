@@ -198,9 +198,9 @@ class Ensemble:
                 quantiles=_by_level(own),
                 price_quantiles=_by_level(price),
                 p_up=p,
-                baseline=BaselineForecast(BASELINE, one_limit, _by_level(low)),
+                baseline=BaselineForecast(BASELINE, one_limit, _by_level(low), rate),
             )
-            for end, one_sigma, ratio, own, price, p, one_limit, low in zip(
+            for end, one_sigma, ratio, own, price, p, one_limit, low, rate in zip(
                 ends,
                 sigma[:, 0].tolist(),
                 (sigma / usual)[:, 0].tolist(),
@@ -209,6 +209,7 @@ class Ensemble:
                 p_up[:, 0].tolist(),
                 limit[:, 0].tolist(),
                 baseline_quantiles.tolist(),
+                base[:, 0].tolist(),
                 strict=True,
             )
         ]

@@ -46,7 +46,9 @@ def replay(bundle: Bundle, bars: Mapping[str, pa.Table], since: datetime, until:
 def own_words(horizon: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a horizon, as a dictionary, that the model alone answers for."""
     own = horizon.get("model_quantiles") or horizon.get("quantiles")  # before the widths were adapted online
-    return {name: horizon.get(name) for name in OWN_WORDS} | {"quantiles": own}
+    # The base rate is a constant of the model, which older rows of the ledger do not have.
+    baseline = horizon.get("baseline") and {k: v for k, v in horizon["baseline"].items() if k != "p_up"}
+    return {name: horizon.get(name) for name in OWN_WORDS} | {"quantiles": own, "baseline": baseline}
 
 
 def line(forecast: Mapping[str, Any]) -> str:

@@ -16,8 +16,9 @@ import pytest
 from actors.forecast_record import RETRY_SECONDS as LEDGER_RETRY_SECONDS
 from actors.forecast_spool import ForecastSpool, SpooledForecast
 from actors.forecaster import Forecaster
+from actors.ledger_reading import Settled
 from actors.model_swap import MOST_TRIES, RETRY_SECONDS, UNREACHED_SECONDS
-from actors.prediction_ledger import Coverage, PredictionLedger, Settled
+from actors.prediction_ledger import PredictionLedger
 from configs.settings import Settings, make_settings
 from market.bars import bars_from_columns
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard
@@ -161,6 +162,7 @@ def test_closed_bars_move_the_forecast_and_settle_the_old_one(world: World) -> N
     assert set(as_ofs(forecaster.snapshot()).values()) == {"2024-03-04T11:00:00Z"}
     older = world.ledger.history("EURUSD", "H1")[1]
     assert older["outcomes"]["1"]["inside80"] is True
+    forecaster.on_bars(world.close_bar())  # live figures are made anew when a forecast is out
     card = forecaster.snapshot().forecasts["EURUSD/H1"]["horizons"][0]["skill"][0]
     assert (card["live_coverage80"], card["live_n"]) == (1.0, 1)
 
@@ -452,19 +454,27 @@ class BrokenLedger:
         self.written += list(forecasts)
         return len(self.written)
 
-    def oldest_pending(self, symbol: str, timeframe: str) -> datetime | None:
+    def oldest_pending(self) -> dict[tuple[str, str], datetime]:
         self._check()
-        return None
+        return {}
 
-    def settle(self, bars: pa.Table) -> int:
+    def settle(self, *bars: pa.Table) -> int:
         return 0
 
-    def coverage(self, timeframe: str, bars: int, symbol: str | None = None, model_id: str | None = None) -> Any:
-        self._check()
-        return Coverage(0, None, None)
+    def newest(self, timeframe: str, symbols: Iterable[str]) -> dict[str, dict[str, Any]]:
+        return {}
 
-    def settled(self, timeframe: str, after: int = 0, model_id: str | None = None) -> list[Settled]:
+    def settled(self, timeframe: str, after: int = 0) -> list[Settled]:
         return []
+
+    def settled_of(self, *_: Any) -> list[Settled]:
+        return []
+
+    def closes(self, model_id: str, timeframe: str) -> list[tuple[datetime, int]]:
+        return []
+
+    def made_at(self, seq: int) -> datetime:
+        raise AssertionError("there is no forecast")
 
 
 def symbols_of(written: Iterable[Forecast | SpooledForecast]) -> list[str]:
@@ -561,7 +571,8 @@ def test_a_new_champions_coverage_is_its_own(world: World) -> None:
     forecaster.step()
     card = forecaster.snapshot().skill["H1"][0]
     assert (card["target"], card["live_n"], card["live_coverage80"], card["live_since"]) == ("r1", 0, None, None)
-    forecaster.on_bars(world.close_bar())
+    for _ in range(2):
+        forecaster.on_bars(world.close_bar())
     card = forecaster.snapshot().skill["H1"][0]
     assert (card["live_n"], card["live_since"]) == (2, "2024-03-04T11:00:00Z")
 

@@ -14,8 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from actors import prediction_ledger
 from actors.ledger_database import MIGRATIONS, REVISION, LedgerDatabase
+from actors.ledger_tables import metadata
 from actors.prediction_ledger import PredictionLedger
 from benchmarks.embedded_postgres import Postgres
 from configs.settings import make_settings
@@ -37,8 +37,8 @@ def test_a_ledger_from_before_the_migrations_keeps_every_row(tmp_path: Path) -> 
     ledger = place.ledger()
     verdict = ledger.verify()
     assert (verdict.intact, verdict.rows) == (True, {"forecasts": 8, "outcomes": 12})
-    assert ledger.coverage("H1", 1).n == 8
-    assert ledger.coverage("H1", 1, "EURUSD", "h1-0").n == 2  # also for forecasts from then
+    assert len(ledger.settled("H1")) == 12
+    assert len(ledger.closes("h1-0", "H1")) == 2  # also for forecasts from then
     assert ledger.append([forecast(START + 9 * HOUR), forecast(START + HOUR, model="h1-0")]) == 1
     assert ledger.settle(bars([1.1, 1.11, 1.105, 1.12, 1.119, 1.12, 1.13])) == 2
     assert ledger.verify().intact
@@ -53,7 +53,7 @@ def test_the_migrations_make_the_tables_that_the_code_reads(place: LedgerPlace, 
     ledger.count()
     with ledger._database.engine.connect() as db:
         context = MigrationContext.configure(db)
-        assert compare_metadata(context, prediction_ledger._metadata) == []
+        assert compare_metadata(context, metadata) == []
 
 
 def test_the_newest_revision_is_the_one_that_the_code_names() -> None:

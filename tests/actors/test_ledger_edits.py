@@ -79,7 +79,7 @@ def test_any_single_edit_is_found(
         except sa.exc.DBAPIError:  # the database itself refuses: too long, not unique
             raise Undo from None
         assert touched == 1
-        assert ledger._verify_in(db).broken, (statement, values)
+        assert ledger._chains.verify(db).broken, (statement, values)
         raise Undo
     assert ledger.verify().intact
 

@@ -69,7 +69,7 @@ def test_what_is_published_is_one_consistent_forecast(world: Narrow) -> None:
         forecaster.on_bars(world.close_bar())
     published = forecaster.snapshot().forecasts["EURUSD/H1"]
     horizon = published["horizons"][0]
-    assert set(horizon) & {"baseline", "model_quantiles"} == set()
+    assert set(horizon) & {"baseline", "model_quantiles", "widths"} == set()
     assert list(horizon["quantiles"]) == [str(level) for level in QUANTILE_LEVELS]
     for level, value in horizon["quantiles"].items():
         assert horizon["price_quantiles"][level] == pytest.approx(published["last_close"] * np.exp(value))
@@ -87,9 +87,9 @@ def test_a_ledger_that_is_away_leaves_the_widths_as_they_are(world: Narrow, monk
     def away(*_: Any, **__: Any) -> Any:
         raise OSError("network down")
 
-    before = forecaster._record.calibration._trackers["EURUSD", "H1", 1].log_width.copy()
-    for name in ("append", "settle", "settled", "oldest_pending", "coverage"):
+    before = forecaster._record.live._calibration._trackers["EURUSD", "H1", 1].log_width.copy()
+    for name in ("append", "settle", "settled", "oldest_pending", "newest", "closes"):
         monkeypatch.setattr(world.ledger, name, away)
     forecaster.on_bars(world.close_bar())
     assert forecaster.snapshot().forecasts["EURUSD/H1"]["as_of"] > str(START + HOUR)
-    assert forecaster._record.calibration._trackers["EURUSD", "H1", 1].log_width == before
+    assert forecaster._record.live._calibration._trackers["EURUSD", "H1", 1].log_width == before

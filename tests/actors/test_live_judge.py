@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from actors.live_judge import FALSE_ALARMS, LIMIT, LOOK_EVERY, METRICS, WINDOW, LiveJudge, look_at, t_limit
-from actors.prediction_ledger import PredictionLedger, Settled
+from actors.ledger_reading import Settled
+from actors.live_judge import FALSE_ALARMS, LIMIT, LOOK_EVERY, METRICS, WINDOW, look_at, t_limit, verdicts
+from actors.live_losses import LiveLosses
+from actors.prediction_ledger import PredictionLedger
 from benchmarks.live_trust import CLOSES, H, first_alarm, simulated_losses
 from market.forecasts import BaselineForecast, Forecast, HorizonForecast, iso_utc
 from market.market_clock import add_open_time
-from tests.actors.test_forecaster import version
 from tests.made_bundles import new_bundle
 from tuning.bundle_signature import BundleKeys
 from tuning.model_version import ModelVersion
@@ -72,7 +73,7 @@ def test_old_success_does_not_hide_a_break() -> None:
 
 
 def recorded(
-    k: int, symbol: str = "EURUSD", model: str = "h1-a", sigma: float = 0.004, made: datetime = WALL
+    k: int, symbol: str = "EURUSD", model: str = "h1-a", sigma: float = 0.004, made: datetime = WALL, p_up: float = 0.5
 ) -> Forecast:
     """At the k-th close. The baseline says 0.004; the returns of `bars_for` are 0.0008 an hour: 0.0039 over a day."""
     z = {"0.05": -1.6, "0.1": -1.3, "0.25": -0.7, "0.5": 0.0, "0.75": 0.7, "0.9": 1.3, "0.95": 1.6}
@@ -81,17 +82,18 @@ def recorded(
     def horizon(bars: int) -> HorizonForecast:
         own, base = ({level: s * value for level, value in z.items()} for s in (sigma, 0.004))
         end = add_open_time(as_of, timedelta(hours=bars))
-        return HorizonForecast(bars, end, sigma, 1.0, own, None, 0.5, baseline=BaselineForecast("har_how", 0.004, base))
+        baseline = BaselineForecast("har_how", 0.004, base, 0.5)
+        return HorizonForecast(bars, end, sigma, 1.0, own, None, p_up, baseline=baseline)
 
     return Forecast(symbol, "H1", as_of, 1.1, (horizon(1), horizon(H)), model, "bars@1", made, "simulated")
 
 
-def settled(n: int, first: int = 0, **given: Any) -> list[Settled]:
-    rows, rng = [], np.random.default_rng(11)
+def settled(n: int, first: int = 0, seed: int = 11, **given: Any) -> list[Settled]:
+    rows, rng = [], np.random.default_rng(seed)
     for k in range(n):
         forecast = recorded(first + k, **given)
         moves = rng.normal(0, 0.0008, H)
-        outcome = {"return": float(moves.sum()), "volatility": float(np.sqrt((moves**2).sum()))}
+        outcome = {"return": float(moves.sum()), "volatility": float(np.sqrt((moves**2).sum())), "inside80": k % 5 > 0}
         for number, horizon in enumerate(forecast.record()["horizons"]):
             rows.append(
                 Settled(2 * (first + k) + number + 1, forecast.symbol, forecast.as_of, forecast.made_at, forecast.model_id,
@@ -100,58 +102,45 @@ def settled(n: int, first: int = 0, **given: Any) -> list[Settled]:
     return rows
 
 
-class Read:
-    """The ledger's rows, in pages, counted."""
-
-    def __init__(self, rows: list[Settled], page: int = 100) -> None:
-        self.rows, self.page, self.given = rows, page, 0
-
-    def __call__(self, timeframe: str, after: int, model_id: str) -> list[Settled]:
-        found = [row for row in self.rows if row.seq > after and row.model_id == model_id][: self.page]
-        self.given += len(found)
-        return found
+def losses(rows: list[Settled], since: datetime = WALL) -> LiveLosses:
+    kept = LiveLosses(("EURUSD",), (1, H), since)
+    for first in range(0, len(rows), 100):
+        kept.take(rows[first : first + 100])
+    return kept
 
 
 def test_a_bad_forecast_is_called_worse_at_both_targets_and_its_baseline_is_not() -> None:
-    bad = LiveJudge(Read(settled(300, sigma=0.02))).verdicts(version("h1-a"), WALL)
+    bad = verdicts(losses(settled(300, sigma=0.02)))
     assert [(v.target, v.metric, v.baseline, v.closes, v.worse) for v in bad] == [
         ("rv24", "qlike", "har_how", 300, True),
         ("r24", "pinball", "har_how", 300, True),
     ]
     assert "its live qlike of rv24 was" in bad[0].in_words()
-    same = LiveJudge(Read(settled(300))).verdicts(version("h1-a"), WALL)
+    same = verdicts(losses(settled(300)))
     assert [(v.t, v.worse) for v in same] == [(0.0, False), (0.0, False)]
 
 
-def test_each_outcome_is_read_once_and_a_new_life_says_the_same() -> None:
-    read = Read(settled(300, sigma=0.006))
-    judge = LiveJudge(read)
-    first = judge.verdicts(version("h1-a"), WALL)
-    assert read.given == 600
-    assert judge.verdicts(version("h1-a"), WALL) == first
-    assert read.given == 600
-    read.rows += settled(250, first=300, sigma=0.006)
-    later = judge.verdicts(version("h1-a"), WALL)
-    assert read.given == 1100
-    assert LiveJudge(read).verdicts(version("h1-a"), WALL) == later != first
-
-
 def test_what_was_forecast_before_it_became_champion_again_is_no_evidence() -> None:
-    read = Read(settled(300, sigma=0.02))
-    assert LiveJudge(read).verdicts(version("h1-a"), WALL)[0].worse
-    again = WALL + timedelta(seconds=1)
-    judged = LiveJudge(read).verdicts(version("h1-a"), again)[0]
+    rows, again = settled(300, sigma=0.02), WALL + timedelta(seconds=1)
+    assert verdicts(losses(rows))[0].worse
+    judged = verdicts(losses(rows, again))[0]
     assert (judged.closes, judged.worse) == (0, False)
-    read.rows += settled(300, first=300, sigma=0.02, made=again)
-    assert LiveJudge(read).verdicts(version("h1-a"), again)[0].worse
+    rows += settled(300, first=300, sigma=0.02, made=again)
+    assert verdicts(losses(rows, again))[0].worse
 
 
 def test_forecasts_without_a_baseline_and_with_gaps_are_left_out() -> None:
     rows = settled(300)
     bare = [replace(row, horizon=row.horizon | {"baseline": None}) for row in rows[:100]]
     empty = [replace(row, horizon=row.horizon | {"volatility": None, "quantiles": None}) for row in rows[100:200]]
-    judged = LiveJudge(Read(bare + empty + rows[200:])).verdicts(version("h1-a"), WALL)
-    assert [v.closes for v in judged] == [200, 200]
+    assert [v.closes for v in verdicts(losses(bare + empty + rows[200:]))] == [200, 200]
+
+
+def test_the_closes_before_those_that_are_kept_count_for_the_look() -> None:
+    rows = settled(3 * WINDOW)
+    kept = LiveLosses(("EURUSD",), (1, H), WALL, WINDOW)
+    kept.take(rows[2 * WINDOW :])
+    assert verdicts(kept) == verdicts(losses(rows))
 
 
 def test_the_ledger_gives_forecasts_beside_their_outcomes(tmp_path: Path) -> None:
@@ -172,7 +161,6 @@ def test_the_ledger_gives_forecasts_beside_their_outcomes(tmp_path: Path) -> Non
         ("h1-b", 24),
     ]
     assert ledger.settled("H1", after=rows[1].seq) == rows[2:]
-    assert ledger.settled("H1", model_id="h1-b") == rows[2:]
     assert ledger.settled("M15") == []
     assert rows[1].outcome["volatility"] == pytest.approx(
         np.sqrt((np.diff(np.log(table["close"].to_numpy()[:25])) ** 2).sum())

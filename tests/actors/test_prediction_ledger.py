@@ -55,7 +55,7 @@ def test_outcome_is_the_hth_bar_after_the_as_of_bar(ledger: PredictionLedger) ->
     assert outcomes["3"]["return"] == pytest.approx(math.log(1.12 / 1.10))
     steps = [math.log(1.11 / 1.10), math.log(1.10 / 1.11), math.log(1.12 / 1.10)]
     assert outcomes["3"]["volatility"] == pytest.approx(math.sqrt(sum(s * s for s in steps)))
-    assert ledger.oldest_pending("EURUSD", "H1") is None
+    assert ledger.oldest_pending() == {}
 
 
 def test_a_weekend_does_not_shorten_a_horizon(ledger: PredictionLedger) -> None:
@@ -70,17 +70,29 @@ def test_an_outcome_waits_while_its_as_of_bar_is_not_among_the_bars(ledger: Pred
     ledger.append([forecast(START + HOUR)])
     later = bars([1.1] * 9, start=START + 5 * HOUR)
     assert ledger.settle(later) == 0
-    assert ledger.oldest_pending("EURUSD", "H1") == START + HOUR
+    assert ledger.oldest_pending() == {("EURUSD", "H1"): START + HOUR}
 
 
-def test_live_coverage_counts_inside_and_outside(ledger: PredictionLedger) -> None:
+def test_an_outcome_says_whether_it_was_inside(ledger: PredictionLedger) -> None:
     closes = [1.0, math.exp(0.004), math.exp(0.004 + 0.007), math.exp(0.011 + 0.02)]  # steps .004, .007, .02
     ledger.append([forecast(START + (i + 1) * HOUR) for i in range(3)])  # 80 %: +-.005, 90 %: +-.01
     ledger.settle(bars(closes))
-    coverage = ledger.coverage("H1", 1)
-    assert (coverage.n, coverage.cov80, coverage.cov90) == (3, pytest.approx(1 / 3), pytest.approx(2 / 3))
-    assert ledger.coverage("H1", 1, "EURUSD").n == 3
-    assert ledger.coverage("H1", 1, "GBPUSD").cov80 is None
+    inside = [
+        (row.outcome["inside80"], row.outcome["inside90"]) for row in ledger.settled("H1") if row.horizon["bars"] == 1
+    ]
+    assert inside == [(True, True), (False, True), (False, False)]
+
+
+def test_several_series_are_settled_at_once_and_a_backlog_in_pieces(
+    ledger: PredictionLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.ledger_outcomes.BATCH", 4)
+    pairs = ("EURUSD", "GBPUSD")
+    ledger.append([forecast(START + i * HOUR, symbol=symbol) for i in range(1, 5) for symbol in pairs])
+    assert ledger.settle(*(bars([1.1, 1.11, 1.12, 1.13, 1.14], symbol) for symbol in pairs)) == 2 * (4 + 2)
+    assert ledger.verify().intact
+    assert ledger.oldest_pending() == {(symbol, "H1"): START + 3 * HOUR for symbol in pairs}
+    assert [row.symbol for row in ledger.settled("H1")] == ["EURUSD"] * 6 + ["GBPUSD"] * 6
 
 
 def test_history_is_newest_first_and_pages(ledger: PredictionLedger) -> None:
@@ -105,18 +117,6 @@ def test_paging_by_row_is_not_shifted_by_what_arrives(ledger: PredictionLedger) 
     assert [(row["as_of"][12], row["seq"]) for row in rest] == [("2", 3), ("1", 2), ("1", 1)]
     ranged = ledger.history("EURUSD", "H1", since=START + 2 * HOUR, before=START + 3 * HOUR, after=after)
     assert [row["seq"] for row in ranged] == [3]
-
-
-def test_live_coverage_of_one_model_since_its_first_forecast(ledger: PredictionLedger) -> None:
-    closes = [1.0, *(math.exp(0.004 * (i + 1)) for i in range(4)), math.exp(0.02 + 0.1)]  # the last step is far outside
-    ledger.append([forecast(START + (i + 1) * HOUR, model="old" if i < 2 else "new") for i in range(5)])
-    ledger.settle(bars(closes))
-    old, new, both = (ledger.coverage("H1", 1, "EURUSD", model) for model in ("old", "new", None))
-    assert (old.n, old.cov80, old.since) == (2, 1.0, START + HOUR)
-    assert (new.n, new.cov80, new.since) == (3, pytest.approx(2 / 3), START + 3 * HOUR)
-    assert (both.n, both.cov80, both.since) == (5, pytest.approx(4 / 5), None)
-    assert ledger.coverage("H1", 1, None, "new") == new
-    assert ledger.coverage("H1", 1, "GBPUSD", "new").n == 0
 
 
 def written(ledger: PredictionLedger) -> None:
@@ -183,6 +183,27 @@ def test_a_chain_whose_end_was_cut_off_is_not_continued(place: LedgerPlace, ledg
     assert not ledger.verify().intact
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_an_older_copy_of_the_outcomes_does_not_fit(place: LedgerPlace, ledger: PredictionLedger, left: int) -> None:
+    """With the seal and the to-do list of that time: all that an intruder without the key can put back."""
+    ledger.append([forecast(START + i * HOUR) for i in range(1, 4)])
+    ledger.settle(bars([1.1, 1.11]))
+    old_seal = ledger._chains._seal(1, ledger.verify().heads["outcomes"])
+    ledger.settle(bars([1.1, 1.11, 1.12]))
+    ledger.append([forecast(START + 4 * HOUR)])  # it has seen two outcomes
+    place.sql(
+        "insert into pending select o.forecast_seq, o.bars, f.symbol, f.timeframe, f.as_of from outcomes o"
+        f" join forecasts f on f.seq = o.forecast_seq where o.seq > {left}",
+        f"delete from outcomes where seq > {left}",
+        "delete from seals where chain = 'outcomes'",
+        *([f"insert into seals values ('outcomes', 1, '{old_seal}')"] if left else []),
+    )
+    found = "outcomes: row 2 is not the one that forecast 4 has seen: the chain is an older copy, or was made anew"
+    assert [str(broken) for broken in ledger.verify().broken] == [found]
+    ledger.settle(bars([1.1, 1.11, 1.125]))  # joined anew, with another price
+    assert [str(broken) for broken in ledger.verify().broken] == [found]
+
+
 def test_another_key_neither_verifies_nor_writes(place: LedgerPlace, ledger: PredictionLedger) -> None:
     ledger.append([forecast(START + HOUR)])
     ledger.close()
@@ -232,18 +253,33 @@ def test_a_forecast_says_when_it_was_recorded_and_whether_that_was_late(place: L
     ledger.close()
 
 
-@pytest.mark.parametrize("model", [None, "h1-0"])
-@pytest.mark.parametrize("symbol", ["EURUSD", None])
-def test_coverage_reads_indexes_and_no_bodies(tmp_path: Path, symbol: str | None, model: str | None) -> None:
+def test_the_closes_of_a_model_are_counted_without_bodies(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = LedgerPlace(f"sqlite:///{path}").ledger()
     asked: list[tuple[str, object]] = []
-    ledger.count()
+    ledger.append([forecast(START + i * HOUR, symbol=symbol) for i in (1, 2) for symbol in ("EURUSD", "GBPUSD")])
     sa.event.listen(ledger._database.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-    ledger.coverage("H1", 24, symbol, model)
+    assert ledger.closes("h1-0", "H1") == [(START + HOUR, 1), (START + 2 * HOUR, 3)]
     query, values = asked[-1]
     with sqlite3.connect(path) as db:
         plan = [row[3] for row in db.execute(f"explain query plan {query}", values)]  # type: ignore[arg-type]
     db.close()
-    assert plan
-    assert all("COVERING INDEX" in step for step in plan), plan
+    assert "COVERING INDEX forecasts_by_model" in plan[0]
+    ledger.close()
+
+
+def test_one_model_and_symbol_from_a_close_on_as_far_as_it_was_known(ledger: PredictionLedger) -> None:
+    ledger.append([forecast(START + i * HOUR, model=model) for i in range(1, 5) for model in ("h1-0", "h1-1")])
+    ledger.settle(bars([1.1, 1.11, 1.12, 1.13, 1.14]))
+    every = ledger.settled("H1")
+    known = every[-3].seq
+
+    def asked(symbol: str) -> list[int]:
+        return [row.seq for row in ledger.settled_of("h1-1", "H1", symbol, START + 2 * HOUR, known)]
+
+    assert asked("EURUSD") == [
+        row.seq for row in every if row.model_id == "h1-1" and row.as_of > START + HOUR and row.seq <= known
+    ]
+    assert asked("GBPUSD") == []
+    assert ledger.newest("H1", ["EURUSD", "GBPUSD"])["EURUSD"]["model_id"] == "h1-1"
+    assert ledger.made_at(1) == START

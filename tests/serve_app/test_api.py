@@ -166,6 +166,7 @@ def test_another_method_is_a_problem(desk: Any) -> None:
 
 def test_a_fault_inside_is_a_500_without_its_text(desk: Any, capsys: pytest.CaptureFixture[str]) -> None:
     desk.board.update.forecasts.clear()  # the board's own book-keeping is now wrong
+    desk.clock.advance(hours=2)
     answer = desk.get("/api/v1/predictions/EURUSD")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "KeyError" not in answer.text

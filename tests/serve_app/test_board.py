@@ -12,7 +12,8 @@ import pytest
 
 from market.timeframes import Timeframe
 from serve_app.auth import Caller
-from serve_app.board import Board, stale_after
+from serve_app.board import Board
+from serve_app.condition import stale_after
 from serve_app.routes_stream import events
 from serve_app.stream import QUEUE_LIMIT
 from tests.serve_app.made_board import NOON, SYMBOLS, MadeMarket, SetClock
@@ -237,3 +238,28 @@ def test_the_stream_ends_with_the_token(board: Board) -> None:
         return [wire async for wire in events(board, Caller("t", frozenset({"read"}), expires_at=0), "", 0.01)]
 
     assert asyncio.run(run()) == [b"retry: 2000\n\n"]
+
+
+def test_a_thousand_listeners_cost_one_encoding(board: Board, market: MadeMarket) -> None:
+    listeners = [board.subscribe(signals=True, last_event_id="x-1") for _ in range(1000)]
+    board.apply(market.close_a_bar())
+    taken = [listener.take() for listener in listeners]
+    assert len({id(listener.body(event)) for listener, event in zip(listeners, taken, strict=True) if event}) == 1
+    assert len({id(board.snapshot_event()) for _ in range(1000)}) == 1
+
+
+def test_an_update_holds_what_changed_and_skill_once(board: Board, market: MadeMarket) -> None:
+    update = market.update()
+    update.skill["H1"][0]["live_n"] += 1  # with every bar
+    update.forecasts["EURUSD/H1"]["last_close"] += 0.001
+    listener = board.subscribe(signals=False, last_event_id="x-1")
+    tag = board.forecast("GBPUSD/H1")
+    board.apply(update)
+    event = listener.take()
+    assert event is not None
+    body = parse(event.public)[2]
+    assert set(body["forecasts"]) == {"EURUSD/H1"}
+    assert "skill" not in body["forecasts"]["EURUSD/H1"]
+    assert body["forecasts"]["EURUSD/H1"].items() <= read(board).items()
+    assert body["skill"]["H1"][0]["live_n"] == 1
+    assert board.forecast("GBPUSD/H1") != tag, "the answer to a question has the skill beside it"
