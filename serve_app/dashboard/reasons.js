@@ -16,32 +16,35 @@ export function refusedWords(problem) {
   return has(key) ? t(key) : t("refused.other", { detail: problem.detail });
 }
 
-export function staleWords(forecast, status, now) {
+// What is wrong with a forecast, by its code; text without a code that is known here stays as the server wrote it.
+function troubleWords(forecast, status, now) {
   const away = status.source?.connected === false;
   const code = forecast.reason_code || (away ? "source_away" : "late_bar");
   const late = now > new Date(forecast.next_bar_due) ? t("stale.late_bar", { since: at(forecast.as_of), due: at(forecast.next_bar_due) }) : "";
   if (code === "late_bar") return late || readable(forecast.reason);
-  if (code === "source_away") return [late, t("stale.source_away", { reason: status.source?.reason || t("no_reason") })].join(" ").trim();
-  return has(`stale.${code}`) ? [late, t(`stale.${code}`)].join(" ").trim() : readable(forecast.reason);
+  if (!has(`stale.${code}`)) return readable(forecast.reason);
+  return [late, t(`stale.${code}`, { reason: status.source?.reason || t("no_reason") })].join(" ").trim();
 }
 
 // What stands above the forecast: [kind, sentence], the gravest first.
 export function notices(state, condition, forecast, now) {
   const said = [];
   if (state.link === "lost") said.push(["late", t("notice.lost", { time: dayAndClock(now) })]);
-  if (condition.source.connected === false && !forecast?.stale) said.push(["late", t("notice.source", { reason: condition.source.reason || t("no_reason") })]);
-  if (forecast?.stale) said.push(["late stale", `${t("notice.stale")} ${staleWords(forecast, state.status, now)}`]);
+  if (forecast?.stale) said.push(["late stale", `${t("notice.stale")} ${troubleWords(forecast, state.status, now)}`]);
+  else if (symbolState(forecast, state.link) === "troubled") said.push(["late", troubleWords(forecast, state.status, now)]);
+  else if (condition.source.connected === false) said.push(["late", t("stale.source_away", { reason: condition.source.reason || t("no_reason") })]);
   if (!condition.hasModel && condition.present) said.push(["late", t("notice.model", { frame: state.frame })]);
   const parts = outages(condition);
   if (parts.length && condition.fresh.length) said.push(["late", t("notice.partial", { list: parts.join("; ") })]);
-  if (symbolState(forecast, state.link) === "closed") said.push(["info", t("notice.closed", { symbol: state.symbol, time: at(forecast.next_bar_due) })]);
+  if (symbolState(forecast, state.link) === "closed") said.push(["info", t("notice.closed", { symbol: state.symbol, time: at(forecast.next_open || forecast.next_bar_due) })]);
   return said;
 }
 
-export function outages({ stale, missing }) {
+export function outages({ stale, missing, troubled }) {
   const parts = [];
   if (stale.length) parts.push(t("system.stale_list", { list: list(stale) }));
   if (missing.length) parts.push(t("system.missing_list", { list: list(missing) }));
+  if (troubled.length) parts.push(t("system.troubled_list", { list: list(troubled) }));
   return parts;
 }
 
@@ -51,6 +54,7 @@ export function direction(signal, allowed, state, cards) {
   if (!allowed) return none(t("signal.hidden"), "hidden");
   if (state === "unknown") return none(t("signal.not_live"), "unknown");
   if (state === "stale") return none(t("signal.stale"));
+  if (state === "troubled") return none(t("signal.troubled"));
   if (!signal) return none(t("signal.no_model"));
   if (state === "closed") return none(t("signal.market_closed"));
   if (signal.side !== "none") return { side: signal.side, word: t(`side.${signal.side}`), why: takenWords(signal), more: readable(signal.reason) };
@@ -65,7 +69,8 @@ const takenWords = (signal) => capital(t("signal.taken", {
 }));
 
 function knownWords(code, signal, cards) {
-  if (code === "edge_below_spread" && signal.spread_bp !== null && signal.expected_edge_bp !== null) {
+  if (code === "edge_below_spread") {
+    if (signal.spread_bp === null || signal.expected_edge_bp === null) return inWords(signal.reason);
     return t("signal.edge_below_spread", { expected: number(signal.expected_edge_bp + signal.spread_bp, 2), spread: number(signal.spread_bp, 2) });
   }
   const card = cards.find((c) => c.target === `sign${signal.horizon_bars}` && c.metric !== "auc" && c.value !== null);

@@ -52,7 +52,7 @@ const hasLiveSkill = (card) => card.live_value !== null && card.live_value !== u
 
 function liveSkill(card) {
   const since = card.live_since ? day(card.live_since) : t("record.start");
-  return t("record.skill", { since, compared: against(card.live_value, card.baseline, card.metric) + tail(card.live_t, card.live_n) });
+  return t("record.skill", { since, compared: against(card.live_value, card.live_baseline || card.baseline, card.metric) + tail(card.live_t, card.live_n) });
 }
 
 export function showSkill(cards) {

@@ -5,7 +5,7 @@ import { $, make, sparkline } from "./elements.js";
 import { DASH, clock, price, times } from "./format.js";
 import { t } from "./texts.js";
 
-const DOTS = { fresh: "fresh", closed: "closed", stale: "late", missing: "late", unknown: "none" };
+const DOTS = { fresh: "fresh", closed: "closed", stale: "late", missing: "late", troubled: "late", unknown: "none" };
 
 export function showSymbols(state, digitsOf, direction) {
   const list = $("symbols");

@@ -41,7 +41,7 @@ function sourceRow({ connected, reason }, transport) {
 // Unknown to servers that do not say it; then there is no such row.
 function marketRow(forecast) {
   if (forecast?.market_open === undefined) return null;
-  const time = dayAndClock(new Date(forecast.next_bar_due));
+  const time = dayAndClock(new Date(forecast.next_open || forecast.next_bar_due));
   return [forecast.market_open ? "fresh" : "closed", t("system.market"), forecast.market_open ? t("system.open") : t("system.closed", { time })];
 }
 
@@ -88,6 +88,8 @@ export function showWaiting(state, condition) {
     : state.link !== "live" ? t("waiting.connecting")
     : condition.hasModel ? t("waiting.symbol", { symbol: state.symbol, frame: state.frame }) : t("waiting.model");
   say("waiting-text", why);
+  const series = state.status.series?.[`${state.symbol}/${state.frame}`]?.reason;
   const about = condition.problems.filter(([name]) => !name.startsWith("bars ") || name.startsWith(`bars ${state.symbol}/`));
-  refill($("waiting-list"), about, () => about.map(([, problem]) => make("li", "", problem)));
+  const reasons = [...new Set([series, ...about.map(([, problem]) => problem)])].filter(Boolean);
+  refill($("waiting-list"), reasons, () => reasons.map((reason) => make("li", "", reason)));
 }

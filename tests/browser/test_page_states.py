@@ -55,6 +55,27 @@ def test_a_side_from_a_server_that_forgot_to_take_it_back_is_not_shown(site: Sit
     assert (page.text("signal"), chip(page, "GBPUSD")) == ("No edge", "stale")
 
 
+def test_trouble_of_another_kind_is_named_and_takes_the_side_away(
+    make_site: Callable[..., Site], open_page: Open
+) -> None:
+    site = make_site(filled=False)
+    wrong = {
+        "EURUSD/H1": {"code": "data_refused", "reason": "Bars were refused."},
+        "GBPUSD/H1": {"code": "new_code", "reason": "As told."},
+    }
+    said = site.market.update(series=wrong)
+    codes = {key: {"reason_code": why["code"], "reason": why["reason"]} for key, why in wrong.items()}
+    site.publish(replace(said, forecasts={k: f | codes.get(k, {}) for k, f in said.forecasts.items()}))
+    site.board.signal_fields = lambda key: said.signals[key]  # type: ignore[method-assign]
+    page = open_page(site.url, site.token())
+    page.wait_for_forecast()
+    outage = "Partial outage: in trouble: EURUSD, GBPUSD."
+    assert page.notices() == ["Its newest bars were refused as unsound.", outage]
+    page.choose("GBPUSD")
+    assert page.notices() == ["As told.", outage]
+    assert (page.text("signal"), chip(page, "GBPUSD"), state(page, "USDJPY")) == ("No edge", "problem", "fresh")
+
+
 def test_a_partial_outage_names_who_is_missing_and_why(make_site: Callable[..., Site], open_page: Open) -> None:
     site = make_site(filled=False)
     said = site.market.update(problems={"bars USDJPY/H1": "12 bars of USDJPY are stored, 600 are needed."})
@@ -83,17 +104,18 @@ def test_a_closed_market_is_no_fault_and_has_no_side(make_site: Callable[..., Si
     site = make_site(filled=False)
     site.market.as_of, site.clock.moment = FRIDAY_CLOSE, datetime(2026, 3, 7, 12, tzinfo=UTC)
     said = site.market.update()
-    site.publish(replace(said, forecasts={k: f | {"market_open": False} for k, f in said.forecasts.items()}))
+    closed = {"market_open": False, "reason_code": "market_closed", "next_open": "2026-03-08T21:00:00Z"}
+    site.publish(replace(said, forecasts={k: f | closed for k, f in said.forecasts.items()}))
     page = open_page(site.url, site.token())
     page.wait_for_forecast()
     page.choose("GBPUSD")
-    assert page.notices() == ["The market is closed. The next bar of GBPUSD is due at Sun 8 Mar, 22:00."]
+    assert page.notices() == ["The market is closed. Trading in GBPUSD goes on at Sun 8 Mar, 21:00."]
     assert (page.text("link-text"), page.text("signal"), chip(page, "GBPUSD")) == (
         "Live, market closed",
         "No edge",
         "closed",
     )
-    assert "closed, next bar Sun 8 Mar, 22:00" in page.text("system")
+    assert "closed, opens Sun 8 Mar, 21:00" in page.text("system")
     assert "3 of 3 fresh" in page.text("system")
 
 

@@ -17,7 +17,7 @@ PLURALS = {"en": {"one", "other"}, "uk": {"one", "few", "many", "other"}}  # CLD
 SOURCES = "\n".join(path.read_text() for path in sorted(DASHBOARD.iterdir()) if path.suffix in (".js", ".html"))
 # What a server may send; each must have its words in both languages.
 CODES = {
-    "stale": ("late_bar", "source_away", "model_missing", "data_refused", "forecast_failed"),
+    "stale": ("late_bar", "source_away", "model_missing", "data_refused", "forecast_failed", "forecaster_away"),
     "signal": ("no_gate", "edge_below_spread", "rollover", "stale", "market_closed", "no_model"),
     "side": ("buy", "sell", "none"),
     "refused": ("token_expired", "token_revoked", "token_malformed"),
