@@ -1,6 +1,6 @@
 // Candles with the forecast fan, by Plotly. The x axis counts bars: 0 is the newest closed one, weekends take no room.
 
-import { clock, day, price, separators, weekdayAndClock } from "./format.js";
+import { clock, day, price, weekdayAndClock } from "./format.js";
 import { horizonWords } from "./skill.js";
 
 const FAN = [["0.05", "0.95", "--fan90"], ["0.1", "0.9", "--fan80"], ["0.25", "0.75", "--fan50"]];
@@ -117,11 +117,11 @@ function layout(element, rows, forecast, digits) {
   const font = { family: getComputedStyle(document.body).fontFamily, size: narrow ? 10.5 : 11.5, color: colour("--muted") };
   const axis = { gridcolor: colour("--grid"), zeroline: false, fixedrange: true, tickfont: font, ticks: "", showline: false };
   return {
-    autosize: true, separators: separators(), showlegend: false, hovermode: "x", dragmode: false, font,
+    autosize: true, showlegend: false, hovermode: "x", dragmode: false, font,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 4, r: narrow ? 54 : 64, t: 6, b: 34 },
     xaxis: { ...axis, ...ticks(rows, forecast, narrow), range: [1 - rows.length - 0.7, last * 1.04 + 1], rangeslider: { visible: false }, showgrid: true },
-    yaxis: { ...axis, side: "right", tickformat: `.${digits}f`, range: priceRange(rows, forecast), nticks: narrow ? 6 : 9 },
+    yaxis: { ...axis, side: "right", ...priceAxis(rows, forecast, digits, narrow ? 5 : 7) },
     shapes: [line(forecast.last_close, last), edge()],
     annotations: labels(forecast, digits, font),
   };
@@ -141,12 +141,28 @@ function labels(forecast, digits, font) {
     xref: "paper", x: 1, xanchor: "left", y, yanchor: "middle", showarrow: false, text,
     bgcolor: back, font: { ...font, color: ink }, borderpad: 2, xshift: 2,
   });
-  const far = forecast.horizons.filter((h) => h.price_quantiles).at(-1)?.price_quantiles;
-  const ends = far ? ["0.1", "0.9"].map((level) => far[find(far, level)]) : [];
   return [
-    ...ends.map((y) => tag(y, price(y, digits), colour("--accent-soft"), colour("--accent"))),
+    ...rangeEnds(forecast).map((y) => tag(y, price(y, digits), colour("--accent-soft"), colour("--accent"))),
     tag(forecast.last_close, price(forecast.last_close, digits), colour("--ink"), colour("--paper")),
   ];
+}
+
+function rangeEnds(forecast) {
+  const far = forecast.horizons.filter((h) => h.price_quantiles).at(-1)?.price_quantiles;
+  return far ? ["0.1", "0.9"].map((level) => far[find(far, level)]) : [];
+}
+
+// Round prices, at most `count` of them; where a price tag stands, the line has no label.
+function priceAxis(rows, forecast, digits, count) {
+  const [low, high] = priceRange(rows, forecast);
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const first = Math.ceil(low / step);
+  const tickvals = Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
+  const tags = [forecast.last_close, ...rangeEnds(forecast)];
+  const free = (y) => tags.every((tag) => Math.abs(y - tag) > (high - low) * 0.06);
+  return { range: [low, high], tickvals, ticktext: tickvals.map((y) => (free(y) ? price(y, digits) : "")) };
 }
 
 function priceRange(rows, forecast) {

@@ -38,9 +38,6 @@ export const signedPercent = (x, decimals = 2) => written(x, { ...fixed(decimals
 export const times = (x) => (missing(x) ? DASH : `${number(x, 2)}×`);
 export const list = (items) => by(Intl.ListFormat, { type: "unit", style: "short" }).format(items);
 
-// What Plotly writes between whole and fraction, and between thousands.
-export const separators = () => `${number(1.5, 1).charAt(1)} `;
-
 const CLOCK = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
 const DAY = { day: "numeric", month: "short" };
 const moment = (when, options) => by(Intl.DateTimeFormat, { ...options, timeZone }).format(when);
