@@ -21,6 +21,7 @@ QUIET_SECONDS = 300.0  # without a terminal: how often the live line is written 
 def connection_words(table: dict[str, Any]) -> str:
     lines = [
         ["page", table["page"]],
+        ["token", table["token"]],
         ["API", table["curl"]],
         ["API reference", table["docs"]],
         ["MT5 data API", table["data_api"]],

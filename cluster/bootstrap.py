@@ -335,7 +335,7 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
     champions = health.champions(settings)
     command = _command(settings)
     return {
-        "page": f"{api}/#token={token}",
+        "page": f"{api}/",
         "api": f"{api}/api/v1/predictions/{settings.symbols[0]}?timeframe={settings.timeframes[0]}",
         "docs": f"{api}/docs",
         "token": token,

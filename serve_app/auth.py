@@ -287,7 +287,7 @@ class TokenVerifier:
         claims = _strict_json(payload)
         caller = _caller(claims, self._now())
         if claims["jti"] in self.trust.revoked:
-            raise unauthorized("The token has been revoked.")
+            raise unauthorized("The token has been revoked.", reason_code="token_revoked")
         return caller
 
     def _key(self, kid: Any) -> VerifyingKey:
@@ -375,7 +375,7 @@ def _caller(claims: dict[str, Any], now: float) -> Caller:
     if max(begins) > now + LEEWAY_SECONDS:
         raise unauthorized("The token is not valid yet; compare the clocks.")
     if expires + LEEWAY_SECONDS <= now:
-        raise unauthorized("The token has expired.")
+        raise unauthorized("The token has expired.", reason_code="token_expired")
     if min(begins) < 0 or not 0 < expires - claims["iat"] <= MAX_DAYS * 86400:
         raise unauthorized(f"{_MALFORMED} It lives longer than any that is issued, or ends before it begins.")
     if not all(isinstance(claims[name], str) for name in ("sub", "scope", "jti")):

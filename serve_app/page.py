@@ -10,12 +10,13 @@ import gzip
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 from html import escape
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
@@ -27,13 +28,11 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".json": "application/json",
 }
 ONE_YEAR = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"
-BANNERS = {
-    "simulated": ("SIMULATED MARKET", "Prices are made up by a seeded model. Nothing here is real."),
-    "recorded": ("RECORDED MARKET", "Prices of the past, replayed. Nothing here is happening now."),
-}
+_TEXT = re.compile(r'data-text="([^"]+)"[^>]*>(?=<)')
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,7 @@ def plotly_script() -> Path:
     raise FileNotFoundError("plotly.min.js is not in the plotly wheel; run `make install` again.")
 
 
+@cache  # what is zipped once need not be zipped again for another app in this process
 def static_files() -> dict[str, StaticFile]:
     """Name under /static -> file. Plotly's name carries its version, so that it can be kept for a year."""
     files = {
@@ -93,27 +93,22 @@ def map_sheet_id(plotly: bytes) -> str:
     return found.group(1).decode() if found else "no-map-sheet"
 
 
-def page_html(template: str, market: str, plotly_name: str, map_sheet: str) -> bytes:
-    """The page with what must stand there before any script has run: which market this is."""
-    banner, detail = BANNERS.get(market, ("", ""))
-    filled = {
-        "market": market,
-        "plotly": plotly_name,
-        "map_sheet": map_sheet,
-        "banner": banner,
-        "banner_detail": detail,
-        # A data API may stand before a simulated or recorded market, which only its status tells.
-        "banners": escape(json.dumps(BANNERS)),
-    }
-    for name, value in filled.items():
+def page_html(template: str, texts: dict[str, Any], market: str, plotly_name: str, map_sheet: str) -> bytes:
+    """The page with what must stand there before any script has run: which market this is, and `texts` in English."""
+    banner = f"banner.{market}"
+    words = (
+        f'<strong data-text="{banner}"></strong><span data-text="{banner}.detail"></span>' if banner in texts else ""
+    )
+    for name, value in {"market": market, "plotly": plotly_name, "map_sheet": map_sheet, "banner": words}.items():
         template = template.replace("{{" + name + "}}", value)
-    return template.encode()
+    return _TEXT.sub(lambda found: found[0] + escape(texts[found[1]], quote=False), template).encode()
 
 
 def add_page(app: FastAPI, market: str) -> None:
     files = static_files()
     plotly_name = next(name for name in files if name.startswith("plotly-"))
-    html = page_html(files["index.html"].plain.decode(), market, plotly_name, map_sheet_id(files[plotly_name].plain))
+    template, texts = files["index.html"].plain.decode(), json.loads(files["en.json"].plain)
+    html = page_html(template, texts, market, plotly_name, map_sheet_id(files[plotly_name].plain))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

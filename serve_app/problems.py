@@ -37,11 +37,12 @@ class Problem(Exception):
         self.hint, self.headers, self.more = hint, dict(headers or {}), dict(more or {})
 
 
-def unauthorized(detail: str, *, error: str = "invalid_token") -> Problem:
-    """401 with the challenge of RFC 6750. `error` is "" when no token was sent at all."""
+def unauthorized(detail: str, *, error: str = "invalid_token", reason_code: str = "token_refused") -> Problem:
+    """401 with the challenge of RFC 6750. `error` is "" when no token was sent at all; `reason_code` is for programs."""
     challenge = 'Bearer realm="lstmc"' + (f', error="{error}", error_description="{detail}"' if error else "")
     hint = "Send the header `Authorization: Bearer TOKEN`; `lstmc token issue` prints a token."
-    return Problem(401, "unauthorized", "Not authenticated", detail, hint=hint, headers={"WWW-Authenticate": challenge})
+    headers, more = {"WWW-Authenticate": challenge}, {"reason_code": reason_code}
+    return Problem(401, "unauthorized", "Not authenticated", detail, hint=hint, headers=headers, more=more)
 
 
 def forbidden(scope: str) -> Problem:

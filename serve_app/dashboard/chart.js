@@ -1,23 +1,41 @@
 // Candles with the forecast fan, by Plotly. The x axis counts bars: 0 is the newest closed one, weekends take no room.
 
-import { bars as barWords, clock, day, price, weekdayAndClock } from "./format.js";
+import { clock, day, price, weekdayAndClock } from "./format.js";
+import { horizonWords } from "./skill.js";
 
 const FAN = [["0.05", "0.95", "--fan90"], ["0.1", "0.9", "--fan80"], ["0.25", "0.75", "--fan50"]];
 const STEPS = 40;
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// Plotly is large and comes after the page: until then the newest call waits.
+const loaded = window.Plotly || new Promise((go) => document.getElementById("plotly").addEventListener("load", go));
+let newest = [];
 
-// rows: [close_time, open, high, low, close], oldest first. forecast: the API's body. Returns Plotly's promise.
-export function draw(element, rows, forecast, digits, shown, onHover) {
+// A colour of the sheet as the theme of the moment has it: light-dark() is resolved by using it.
+function colour(name) {
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.color = `var(${name})`;
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
+
+// rows: [close_time, open, high, low, close], oldest first. forecast: the API's body.
+export async function draw(...call) {
+  newest = call;
+  await loaded;
+  if (call === newest) paint(...call);
+}
+
+function paint(element, rows, forecast, digits, shown, onHover) {
   const visible = rows.slice(-shown);
   const traces = [...fan(forecast), candles(visible), median(forecast), marks(forecast)];
   const config = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
-  const drawn = Plotly.react(element, traces, layout(element, visible, forecast, digits), config);
+  Plotly.react(element, traces, layout(element, visible, forecast, digits), config);
   element.removeAllListeners?.("plotly_hover");
   element.removeAllListeners?.("plotly_unhover");
   element.on("plotly_hover", (event) => onHover(rowAt(visible, event.points)));
   element.on("plotly_unhover", () => onHover(visible.at(-1)));
-  return drawn;
+  element.dataset.asOf = forecast.as_of;
 }
 
 function rowAt(visible, points) {
@@ -55,7 +73,7 @@ function find(quantiles, level) {
   return Object.keys(quantiles).find((key) => Number(key) === Number(level));
 }
 
-export function hasFan(forecast) {
+function hasFan(forecast) {
   return forecast.horizons.some((h) => h.quantiles);
 }
 
@@ -103,7 +121,7 @@ function layout(element, rows, forecast, digits) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 4, r: narrow ? 54 : 64, t: 6, b: 34 },
     xaxis: { ...axis, ...ticks(rows, forecast, narrow), range: [1 - rows.length - 0.7, last * 1.04 + 1], rangeslider: { visible: false }, showgrid: true },
-    yaxis: { ...axis, side: "right", tickformat: `.${digits}f`, range: priceRange(rows, forecast), nticks: narrow ? 6 : 9 },
+    yaxis: { ...axis, side: "right", ...priceAxis(rows, forecast, digits, narrow ? 5 : 7) },
     shapes: [line(forecast.last_close, last), edge()],
     annotations: labels(forecast, digits, font),
   };
@@ -123,12 +141,28 @@ function labels(forecast, digits, font) {
     xref: "paper", x: 1, xanchor: "left", y, yanchor: "middle", showarrow: false, text,
     bgcolor: back, font: { ...font, color: ink }, borderpad: 2, xshift: 2,
   });
-  const far = forecast.horizons.filter((h) => h.price_quantiles).at(-1)?.price_quantiles;
-  const ends = far ? ["0.1", "0.9"].map((level) => far[find(far, level)]) : [];
   return [
-    ...ends.map((y) => tag(y, price(y, digits), colour("--accent-soft"), colour("--accent"))),
+    ...rangeEnds(forecast).map((y) => tag(y, price(y, digits), colour("--accent-soft"), colour("--accent"))),
     tag(forecast.last_close, price(forecast.last_close, digits), colour("--ink"), colour("--paper")),
   ];
+}
+
+function rangeEnds(forecast) {
+  const far = forecast.horizons.filter((h) => h.price_quantiles).at(-1)?.price_quantiles;
+  return far ? ["0.1", "0.9"].map((level) => far[find(far, level)]) : [];
+}
+
+// Round prices, at most `count` of them; where a price tag stands, the line has no label.
+function priceAxis(rows, forecast, digits, count) {
+  const [low, high] = priceRange(rows, forecast);
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const first = Math.ceil(low / step);
+  const tickvals = Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
+  const tags = [forecast.last_close, ...rangeEnds(forecast)];
+  const free = (y) => tags.every((tag) => Math.abs(y - tag) > (high - low) * 0.06);
+  return { range: [low, high], tickvals, ticktext: tickvals.map((y) => (free(y) ? price(y, digits) : "")) };
 }
 
 function priceRange(rows, forecast) {
@@ -152,6 +186,6 @@ function ticks(rows, forecast, narrow) {
   }
   const far = forecast.horizons.at(-1);
   tickvals.push(far.bars);
-  ticktext.push(`${weekdayAndClock(new Date(far.target_time))}<br>${narrow ? `+${far.bars}` : barWords(far.bars)}`);
+  ticktext.push(`${weekdayAndClock(new Date(far.target_time))}<br>${narrow ? `+${far.bars}` : horizonWords(far.bars)}`);
   return { tickvals, ticktext, tickangle: 0 };
 }

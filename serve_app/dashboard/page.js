@@ -1,52 +1,64 @@
-// The page: one stream in, one state, everything drawn from it. Holds no figure the API does not give.
+// The page: one stream in, one state, everything drawn from it. Holds no figure that the API does not give.
 
-import { draw, hasFan } from "./chart.js";
-import { DASH, dayAndClock, span } from "./format.js";
+import { draw } from "./chart.js";
+import { conditionOf, symbolState } from "./condition.js";
+import { $, choices, make, refill, say } from "./elements.js";
+import { clock, number, percent, price, setLanguage, setZone, zoneName } from "./format.js";
+import { farthest, showDirection, showHeadline, showHorizons, showHud, showVolatility } from "./forecast_view.js";
+import { preference, token, wirePreferences } from "./preferences.js";
+import { direction, refusedWords } from "./reasons.js";
+import { showRecord, showSkill } from "./skill.js";
 import { openStream } from "./stream.js";
-import { $, fillSymbolRow, make, showFacts, showHeadline, showHorizons, showHud, showSignal, showSkill, showWaiting, symbolRow } from "./view.js";
+import { showSymbols, wireSymbols } from "./symbol_list.js";
+import { showAges, showClock, showCondition, showFacts, showNotices, showSystem, showWaiting } from "./system_view.js";
+import { speak, t } from "./texts.js";
 
-const TOKEN = "lstmc.token";
 const BARS_KEPT = 500;
-const SPANS = [["2 days", 48], ["5 days", 120], ["10 days", 240]];
+const SPANS = [48, 120, 240]; // bars
+const NO_TOKEN = /[^\x21-\x7e]/; // what cannot stand in a header
+const ANNOUNCE_MS = 20_000; // a fast market would talk without end
 
 const state = {
   forecasts: {}, signals: null, bars: {}, skill: {}, models: {}, status: {}, digits: {},
   symbols: [], frames: [], symbol: "", frame: "", shown: window.innerWidth < 720 ? 48 : 120,
-  link: "connecting", market: null, speed: 1, heardAt: 0, close: () => {},
+  link: "idle", detail: "", refused: null, market: null, speed: 1, heardAt: 0, announced: ["", 0], close: () => {},
 };
 const key = (symbol = state.symbol) => `${symbol}/${state.frame}`;
 const digitsOf = (symbol) => state.digits[symbol] ?? 5;
+const cards = () => state.skill[state.frame] ?? [];
+const directionOf = (symbol) => {
+  const forecast = state.forecasts[key(symbol)];
+  return direction(state.signals?.[key(symbol)], state.signals !== null, symbolState(forecast, state.link), cards());
+};
 
 // Logging in
 
-function takeTokenFromAddress() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!given) return;
-  sessionStorage.setItem(TOKEN, given);
-  history.replaceState(null, "", location.pathname);
-}
-
 function start() {
-  const token = sessionStorage.getItem(TOKEN);
-  $("log-in").hidden = Boolean(token);
-  $("desk").hidden = !token;
-  $("log-out").hidden = !token;
-  if (!token) return $("token").focus();
-  state.close = openStream(token, { event: onEvent, state: onLink, refused: onRefused });
+  const held = token.get();
+  $("log-in").hidden = Boolean(held);
+  $("desk").hidden = !held;
+  $("log-out").hidden = !held;
+  showRefused();
+  if (!held) return $("token").focus();
+  state.close = openStream(held, { event: onEvent, state: onLink, refused: logOut });
   return undefined;
 }
 
-function logOut(why = "") {
+// `problem`: the server's, when it was the server that ended it. Nothing of what was shown is kept.
+function logOut(problem = null) {
   state.close();
-  sessionStorage.removeItem(TOKEN);
-  $("log-in-error").textContent = why;
-  $("log-in-error").hidden = !why;
+  token.forget();
+  Object.assign(state, { forecasts: {}, signals: null, bars: {}, skill: {}, models: {}, status: {}, symbols: [], market: null, refused: problem });
+  document.title = t("title");
   onLink("idle", "");
+  drawClock();
   start();
 }
 
-function onRefused(problem) {
-  logOut(`${problem.detail} A new one comes from: lstmc token issue`);
+function showRefused() {
+  const refused = token.get() ? null : state.refused;
+  say("log-in-error", refused ? refusedWords(refused) : "");
+  $("token").setAttribute("aria-invalid", String(Boolean(refused)));
 }
 
 // The stream
@@ -65,7 +77,7 @@ function onEvent(kind, data) {
   if (!state.symbols.includes(state.symbol)) state.symbol = state.symbols[0];
   if (!state.frames.includes(state.frame)) state.frame = state.frames[0];
   drawAll();
-  return undefined;
+  return announce();
 }
 
 function merge(held, fresh) {
@@ -75,31 +87,53 @@ function merge(held, fresh) {
 
 function onLink(link, detail) {
   const changed = link !== state.link;
-  state.link = link;
-  const words = { live: "Live", connecting: "Connecting …", lost: "Connection lost, trying again", idle: "Not connected" };
-  $("link-text").textContent = words[link];
-  $("link-text").title = detail;
-  $("link-dot").className = `dot ${{ live: "fresh", lost: "late" }[link] ?? "none"}`;
+  Object.assign(state, { link, detail });
   document.body.dataset.link = link;
-  if (changed && state.symbols.length) drawList();
+  if (changed) drawAll();
+}
+
+// A newer bar of the chosen symbol, for those who listen to the page.
+function announce() {
+  const forecast = state.forecasts[key()];
+  const [said, at] = state.announced;
+  const what = `${key()} ${forecast?.as_of}`;
+  if (!forecast || said === what || Date.now() - at < ANNOUNCE_MS) return;
+  state.announced = [what, Date.now()];
+  const close = price(forecast.last_close, digitsOf(state.symbol));
+  say("announce", t("announce", { symbol: state.symbol, time: clock(new Date(forecast.as_of)), price: close, direction: directionOf(state.symbol).word }));
 }
 
 // Drawing
 
 function drawAll() {
+  const condition = conditionOf(state);
+  const forecast = state.forecasts[key()];
+  showCondition(condition, state.detail);
+  if (!token.get()) return;
   drawBanner();
   drawFrames();
-  drawList();
-  drawFocus();
+  showSymbols(state, digitsOf, directionOf);
+  for (const [id, shown] of [["waiting", !forecast], ["forecast", forecast], ["skill-box", cards().length], ["facts-box", forecast]]) $(id).hidden = !shown;
+  showNotices(state, condition, forecast, marketNow());
+  showSystem(state, condition, forecast);
+  showSkill(cards());
+  if (forecast) drawForecast(forecast);
+  else showWaiting(state, condition);
   drawClock();
 }
 
 // The server writes the banner of its own market; behind a data API only the source knows that its prices are not live.
 function drawBanner() {
-  const words = JSON.parse($("banner").dataset.banners)[state.status.source?.market];
-  if (!words || document.documentElement.dataset.market !== "http") return;
-  $("banner").replaceChildren(make("strong", "", words[0]), make("span", "", words[1]));
-  document.documentElement.dataset.market = state.status.source.market;
+  const market = state.status.source?.market;
+  if (!["simulated", "recorded"].includes(market) || document.documentElement.dataset.market !== "http") return;
+  const words = ["strong", "span"].map((tag, i) => {
+    const part = make(tag);
+    part.dataset.text = `banner.${market}${i ? ".detail" : ""}`;
+    part.textContent = t(part.dataset.text);
+    return part;
+  });
+  $("banner").replaceChildren(...words);
+  document.documentElement.dataset.market = market;
 }
 
 function drawFrames() {
@@ -110,114 +144,79 @@ function drawFrames() {
   });
 }
 
-// Buttons of which one is pressed; built again only when the choice changes, so that focus stays.
-function choices(box, options, chosen, choose) {
-  const mark = JSON.stringify([options, chosen]);
-  if (box.dataset.mark === mark) return;
-  const focused = box.contains(document.activeElement);
-  box.dataset.mark = mark;
-  box.replaceChildren(
-    ...options.map(([label, value]) => {
-      const button = make("button", "choice", label);
-      button.type = "button";
-      button.setAttribute("aria-pressed", String(value === chosen));
-      button.addEventListener("click", () => choose(value));
-      return button;
-    }),
-  );
-  if (focused) box.querySelector("[aria-pressed=true]")?.focus();
-}
-
-function drawList() {
-  const list = $("symbols");
-  if (list.children.length !== state.symbols.length) {
-    list.replaceChildren(...state.symbols.map((symbol) => symbolRow(symbol, symbol === state.symbol)));
-  }
-  for (const button of list.querySelectorAll("button")) {
-    const symbol = button.dataset.symbol;
-    button.setAttribute("aria-pressed", String(symbol === state.symbol));
-    const name = key(symbol);
-    fillSymbolRow(button, state.forecasts[name], state.signals?.[name], state.bars[name], digitsOf(symbol), state.link === "live");
-  }
-}
-
-function drawFocus() {
-  const forecast = state.forecasts[key()];
-  $("waiting").hidden = Boolean(forecast);
-  $("forecast").hidden = !forecast;
-  $("side").hidden = !forecast;
-  showSkill(state.skill[state.frame] ?? []);
-  if (!forecast) return showWaiting(state.status, state.link);
+function drawForecast(forecast) {
   const rows = state.bars[key()] ?? [];
   const digits = digitsOf(state.symbol);
-  document.title = `${state.symbol} ${forecast.last_close.toFixed(digits)} · LSTMC`;
+  const made = ["simulated", "recorded"].includes(forecast.market) ? `[${t(`market.${forecast.market}`)}] ` : "";
+  document.title = `${made}${state.symbol} ${price(forecast.last_close, digits)} · LSTMC`;
   showHeadline(forecast, rows, digits);
+  showVolatility(forecast);
+  showDirection(directionOf(state.symbol));
+  showRecord(cards(), farthest(forecast).bars);
   showHorizons(forecast, digits);
-  showSignal(state.signals?.[key()], state.signals !== null);
-  choices($("spans"), SPANS, state.shown, (shown) => {
+  showFacts(forecast, state.models[state.frame]);
+  drawChart(forecast, rows, digits);
+}
+
+function drawChart(forecast, rows, digits) {
+  choices($("spans"), SPANS.map((n) => [t("chart.count", { n: number(n) }, n), n]), state.shown, (shown) => {
     state.shown = shown;
-    drawFocus();
+    drawAll();
   });
   showHud(rows.at(-1), digits);
-  if (rows.length && hasFan(forecast)) draw($("chart"), rows, forecast, digits, state.shown, (row) => showHud(row, digits));
-  $("chart").dataset.asOf = forecast.as_of;
-  drawAge();
-  return undefined;
+  say("chart-zone", t("chart.times", { zone: zoneName() }));
+  const keys = [["k50", percent(0.5, 0)], ["k80", percent(0.8, 0)], ["k90", t("legend.outcomes", { share: percent(0.9, 0) })], ["k-median", t("legend.median")]];
+  refill($("legend"), [...keys, t("legend.note")], () => [...keys.map(([kind, words]) => make("span", `key ${kind}`, words)), make("span", "note", t("legend.note"))]);
+  $("figure").hidden = !rows.length;
+  if (rows.length) draw($("chart"), rows, forecast, digits, state.shown, (row) => showHud(row, digits));
 }
 
 function marketNow() {
+  if (!state.market) return new Date();
   return new Date(state.market.getTime() + (Date.now() - state.heardAt) * (state.link === "live" ? state.speed : 0));
 }
 
 function drawClock() {
+  $("clock").hidden = !state.market;
   if (!state.market) return;
-  const now = marketNow();
-  $("market-time").textContent = dayAndClock(now) + (state.speed === 1 ? "" : ` · ${state.speed} ×`);
-  const due = state.forecasts[key()]?.next_bar_due;
-  const left = due ? (new Date(due) - now) / 1000 / state.speed : null;
-  $("next-bar").textContent = left === null ? DASH : left > 0 ? `in ${span(left)}` : "due";
-}
-
-function drawAge() {
   const forecast = state.forecasts[key()];
-  if (!forecast || !state.market) return;
-  showFacts(forecast, state.models[state.frame], state.status, (marketNow() - new Date(forecast.as_of)) / 1000);
+  showClock(marketNow(), state.speed, forecast?.next_bar_due);
+  if (forecast) showAges(forecast, state.models[state.frame], marketNow());
 }
 
 // Wiring
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function applyPreference(name, value) {
+  if (name === "theme") document.documentElement.dataset.theme = value;
+  if (name === "zone") setZone(value);
+  if (name === "language") {
+    setLanguage(value);
+    speak(value);
+  }
+  showRefused();
+  drawAll();
+}
+
 $("log-in-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(TOKEN, $("token").value.trim());
+  const given = $("token").value.trim();
   $("token").value = "";
+  state.refused = NO_TOKEN.test(given) || !given ? { reason_code: "token_malformed" } : null;
+  if (!state.refused) token.set(given);
   start();
 });
 $("log-out").addEventListener("click", () => logOut());
-$("symbols").addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  state.symbol = button.dataset.symbol;
+wireSymbols((symbol) => {
+  state.symbol = symbol;
   drawAll();
 });
-$("symbols").addEventListener("keydown", (event) => {
-  const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-  if (!step) return;
-  event.preventDefault();
-  const buttons = [...$("symbols").querySelectorAll("button")];
-  const at = buttons.indexOf(document.activeElement);
-  buttons[(at + step + buttons.length) % buttons.length]?.focus();
-  document.activeElement.click();
-});
-window.addEventListener("hashchange", () => {
-  takeTokenFromAddress();
-  state.close();
-  start();
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => state.forecasts[key()] && drawFocus());
-setInterval(() => {
-  drawClock();
-  drawAge();
-}, 1000);
+wirePreferences(applyPreference);
+dark.addEventListener("change", drawAll);
+setInterval(drawClock, 1000);
 
-takeTokenFromAddress();
+setZone(preference("zone"));
+document.documentElement.dataset.theme = preference("theme");
+applyPreference("language", preference("language"));
 start();

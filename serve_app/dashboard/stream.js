@@ -14,7 +14,7 @@ async function run(token, on, stopped) {
   let lastId = "";
   let failures = 0;
   while (!stopped.aborted) {
-    on.state("connecting", "");
+    if (!failures) on.state("connecting", ""); // afterwards it is lost until it is live again
     let wait = Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures);
     try {
       const answer = await connect(token, lastId, stopped);

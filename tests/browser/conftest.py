@@ -71,6 +71,10 @@ class Site:
         self.clock.advance(**span)
         self._call(self.board.tick)
 
+    def drop_connections(self) -> None:
+        """As a network does that fails: every open connection is cut, the stream's too."""
+        self._call(lambda: [c.transport.abort() for c in list(self._server.server_state.connections)])
+
     def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Run inside the server's event loop, as a push by the forecaster does."""
         done = threading.Event()
@@ -114,10 +118,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., ForecastPage]]:
     """Opens the page of a site; at the end, whatever it complained about or asked of other hosts fails the test."""
     opened: list[ForecastPage] = []
 
-    def open_(
-        url: str, token: str | None = None, *, width: int = 1400, height: int = 900, dark: bool = False
-    ) -> ForecastPage:
-        page = ForecastPage.open(browser, url, token, width=width, height=height, dark=dark)
+    def open_(url: str, token: str | None = None, **given: Any) -> ForecastPage:
+        page = ForecastPage.open(browser, url, token, **given)
         opened.append(page)
         return page
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 
@@ -35,13 +36,21 @@ class ForecastPage:
         width: int = 1400,
         height: int = 900,
         dark: bool = False,
+        locale: str = "en-GB",
+        time_zone: str = "UTC",
     ) -> ForecastPage:
-        """A new tab; with a token it travels in the address's fragment, as `lstmc up` prints it."""
+        """A new tab of a browser that speaks `locale`; with a token, logged in by the form."""
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", has_touch=width < 500
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            has_touch=width < 500,
+            locale=locale,
+            timezone_id=time_zone,
         )
         page = cls(context.new_page(), url)
-        page.page.goto(f"{url}/#token={token}" if token else f"{url}/")
+        page.page.goto(f"{url}/", wait_until="commit")  # the page works before Plotly has come
+        if token:
+            page.log_in(token)
         return page
 
     def _note(self, address: str) -> None:
@@ -52,8 +61,12 @@ class ForecastPage:
     # What a trader does
 
     def log_in(self, token: str) -> None:
-        self.page.get_by_label("Token").fill(token)
-        self.page.get_by_role("button", name="Show the forecasts").click()
+        self.page.locator("#token").fill(token)
+        self.page.locator("#token").press("Enter")
+
+    def prefer(self, name: str, value: str) -> None:
+        """`name`: language, theme or zone."""
+        self.page.locator(f"#{name}").select_option(value)
 
     def choose(self, symbol: str) -> None:
         self.page.locator(f"button[data-symbol={symbol}]").click()
@@ -73,6 +86,14 @@ class ForecastPage:
     def symbols(self) -> list[str]:
         return [str(b.get_attribute("data-symbol")) for b in self.page.locator("#symbols button").all()]
 
+    def notices(self) -> list[str]:
+        return self.page.locator("#notices li").all_inner_texts()
+
+    def axe(self) -> list[str]:
+        """What axe-core finds against WCAG and its best practices: rule, and the elements."""
+        found = Axe().run(self.page).response["violations"]
+        return [f"{v['id']}: {[node['target'] for node in v['nodes']]}" for v in found]
+
     def candles(self) -> int:
         return int(
             self.page.evaluate("document.querySelector('#chart').data.find(t => t.type === 'candlestick').x.length")
@@ -89,7 +110,7 @@ class ForecastPage:
             "(() => { const y = document.querySelector('#chart').data[1].y; return [y[40], y[41]]; })()"
         )
 
-    def wait_for_forecast(self, seconds: float = 20) -> None:
+    def wait_for_forecast(self, seconds: float = 40) -> None:
         expect(self.page.locator("#forecast")).to_be_visible(timeout=seconds * 1000)
         expect(
             self.page.locator("#chart .trace.boxes, #chart .boxlayer path, #chart .candlestick").first

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import sync_playwright
 
@@ -15,7 +16,12 @@ from configs.settings import ROOT, load_settings
 from serve_app.auth import issue_token
 from tests.browser.forecast_page import ForecastPage
 
-SIZES = {"page.png": (1400, 900, False), "page-dark.png": (1400, 900, True), "page-phone.png": (390, 844, False)}
+SHOTS: dict[str, dict[str, Any]] = {
+    "page.png": {},
+    "page-dark.png": {"dark": True},
+    "page-uk.png": {"locale": "uk-UA"},
+    "page-phone.png": {"width": 390, "height": 844},
+}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
@@ -30,8 +36,8 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or "/usr/bin/chromium", args=FLAGS
         )
-        for name, (width, height, dark) in SIZES.items():
-            page = ForecastPage.open(browser, url, token, width=width, height=height, dark=dark)
+        for name, given in SHOTS.items():
+            page = ForecastPage.open(browser, url, token, **given)
             page.wait_for_forecast()
             if name == "page.png":
                 before = page.as_of()

@@ -14,7 +14,7 @@ from tests.browser.forecast_page import ForecastPage
 Open = Callable[..., ForecastPage]
 
 
-def test_a_token_in_the_address_shows_the_forecasts_and_is_taken_out_of_it(site: Site, open_page: Open) -> None:
+def test_a_token_shows_the_forecasts_and_never_stands_in_the_address(site: Site, open_page: Open) -> None:
     page = open_page(site.url, site.token())
     page.wait_for_forecast()
     assert page.banner == "SIMULATED MARKET"
@@ -25,14 +25,14 @@ def test_a_token_in_the_address_shows_the_forecasts_and_is_taken_out_of_it(site:
         f"{site.market.bars['EURUSD'][-1][4]:.5f}",
     )
     assert "in 8 of 10 cases" in page.text("sentence")
-    assert page.text("signal") == "No edge found"
+    assert page.text("signal") == "No edge"
     assert page.text("signal-why") == "Next-bar direction not promoted: −0.4% log-loss skill against coin (t = 0.8)"
     assert "3.1% better than HAR + hour-of-week by QLIKE (t −4.2, n = 5,712)." in page.text("skill")
-    assert "81.0 % of 210 outcomes" in page.text("skill")
+    assert "81.0% of 210 outcomes" in page.text("skill")
     assert "h1-2f9c64e1aa07b35d" in page.text("facts")
     assert "bars@412" in page.text("facts")
     assert page.page.url == f"{site.url}/"
-    assert not any("token=" in address for address in page.asked)
+    assert not any("token" in address for address in page.asked)
 
 
 def test_logging_in_by_the_form(site: Site, open_page: Open) -> None:
@@ -48,6 +48,8 @@ def test_logging_in_by_the_form(site: Site, open_page: Open) -> None:
 
 def test_a_bad_token_is_explained(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
+    page.log_in("токен…")  # cannot stand in a header, so it is not even sent
+    expect(page.page.locator("#log-in-error")).to_contain_text("That is no token.")
     page.log_in("nonsense")
     expect(page.page.locator("#log-in-error")).to_contain_text("The token is malformed.")
     page.complaints = [c for c in page.complaints if "401" not in c]  # the browser itself logs a refused request
@@ -81,37 +83,10 @@ def test_how_many_bars_are_shown_can_be_chosen(site: Site, open_page: Open) -> N
     page = open_page(site.url, site.token())
     page.wait_for_forecast()
     assert page.candles() == 120
-    page.page.get_by_role("button", name="2 days").click()
+    page.page.get_by_role("button", name="48 bars").click()
     page.page.wait_for_function(
         "document.querySelector('#chart').data.find(t => t.type === 'candlestick').x.length === 48"
     )
-
-
-def test_staleness_shows_with_its_reason(site: Site, open_page: Open) -> None:
-    page = open_page(site.url, site.token())
-    page.wait_for_forecast()
-    expect(page.page.locator("#stale")).to_be_hidden()
-    site.publish(site.market.update(source={"connected": False, "reason": "The mt5 node is down."}))
-    site.late(hours=3)
-    expect(page.page.locator("#stale")).to_contain_text("No bar has closed since Wed 4 Mar, 12:00")
-    expect(page.page.locator("#stale")).to_contain_text("The mt5 node is down.")
-    expect(page.page.locator("button[data-symbol=EURUSD] .dot")).to_have_class("dot late")
-
-
-def test_a_lost_connection_is_said_and_mended(site: Site, open_page: Open) -> None:
-    page = open_page(site.url, site.token())
-    page.wait_for_forecast()
-    page.wait_for_link("live")
-    before = page.as_of()
-    page.page.route("**/api/v1/stream", lambda route: route.abort())
-    page.page.evaluate("location.hash = ''; dispatchEvent(new HashChangeEvent('hashchange'))")  # opens a new stream
-    page.wait_for_link("lost")
-    expect(page.page.locator("#link-text")).to_have_text("Connection lost, trying again")
-    site.publish(site.market.close_a_bar())
-    page.page.unroute("**/api/v1/stream")
-    page.wait_for_link("live")
-    assert page.wait_for_a_newer_bar(before, 20) == "2026-03-04T13:00:00Z"
-    page.complaints = [c for c in page.complaints if "ERR_FAILED" not in c]
 
 
 def test_before_the_first_forecast_the_page_waits_and_then_fills(
@@ -136,16 +111,13 @@ def test_a_token_without_signals_says_so(site: Site, open_page: Open) -> None:
     assert page.text("signal") == "Not in this token"
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_it_fits_a_phone(site: Site, open_page: Open, tmp_path: Path, dark: bool) -> None:
-    page = open_page(site.url, site.token(), width=390, height=844, dark=dark)
+def test_on_a_phone_everything_is_there(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, site.token(), width=390, height=844)
     page.wait_for_forecast()
     assert page.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.candles() == 48
-    for part in ("banner", "price", "chart", "horizons", "skill", "facts"):
+    for part in ("banner", "price", "signal", "gauge", "record-bar", "chart", "horizons", "skill", "facts", "system"):
         assert page.page.locator(f"#{part}").is_visible(), part
-    page.screenshot(tmp_path / "phone.png", full=True)
-    assert (tmp_path / "phone.png").stat().st_size > 20_000
 
 
 def test_a_recorded_market_is_named(make_site: Callable[..., Site], open_page: Open, tmp_path: Path) -> None:

@@ -63,11 +63,11 @@ def make_test_settings(home: Path, **given: Any) -> Settings:
 def skill_cards() -> tuple[SkillCard, ...]:
     period = {"period_from": datetime(2025, 3, 5, tzinfo=UTC), "period_to": NOON - timedelta(days=60)}
     return (
-        SkillCard("rv24", "qlike", "HAR + hour-of-week", 0.031, -4.2, 5712, passed_gate=True, **period),
+        SkillCard("rv24", "qlike", "har_how", 0.031, -4.2, 5712, passed_gate=True, **period),
         SkillCard(
             "r24",
             "pinball",
-            "unconditional history",
+            "unconditional",
             0.027,
             -3.1,
             5712,
@@ -76,8 +76,8 @@ def skill_cards() -> tuple[SkillCard, ...]:
             live_n=210,
             **period,
         ),
-        SkillCard("sign24", "log_loss", "base rate", -0.004, 0.8, 5712, **period),
-        SkillCard("sign1", "auc", "base rate", 0.521, None, 5712, reason="t is not measured for AUC", **period),
+        SkillCard("sign24", "log_loss", "base_rate", -0.004, 0.8, 5712, **period),
+        SkillCard("sign1", "auc", "base_rate", 0.521, None, 5712, reason="t is not measured for AUC", **period),
     )
 
 
