@@ -207,6 +207,10 @@ def test_a_lost_mt5_node_makes_forecasts_stale_not_absent(cluster: Cluster, toke
 
     answer = eventually(stale, 90, "two bars late is stale")
     assert "node that holds the terminal is gone" in answer["reason"]
+    assert answer["reason_code"] == "source_away"
+    code, body = cluster.get("/api/v1/signals", token)
+    assert code == 200
+    assert {(signal["side"], signal["reason_code"]) for signal in body["signals"]} == {("none", "stale")}
     assert "mt5 node is down" in status(cluster)["root_cause"]
 
 
