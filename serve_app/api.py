@@ -26,6 +26,7 @@ from serve_app.board import BAR_COLUMNS, Answer, Board, etag_of, key_of
 from serve_app.client_address import ClientAddress
 from serve_app.cross_origin import NamedOrigins
 from serve_app.headers import Envelope
+from serve_app.open_streams import OpenStreams
 from serve_app.page import add_page
 from serve_app.problems import unavailable
 from serve_app.question import Question
@@ -104,7 +105,8 @@ def make_api(
     _add_signals(app, question, guard(admission, "signals"))
     _add_background(app, question, guard(admission, "read"), lookups)
     _add_status(app, question, clock, guard(admission, "read"))
-    _add_stream(app, board, verifier, guard(admission, "read"), heartbeat_seconds)
+    streams = OpenStreams(settings.streams_per_subject)
+    _add_stream(app, board, streams, verifier, guard(admission, "read"), heartbeat_seconds)
     _add_key_set(app, verifier)
     add_page(app, settings.market)
     if settings.cors_origins:
@@ -348,7 +350,14 @@ def _add_key_set(app: FastAPI, verifier: TokenVerifier) -> None:
         return Response(body, 200, headers, "application/json")
 
 
-def _add_stream(app: FastAPI, board: Board, verifier: TokenVerifier, allowed: Any, heartbeat_seconds: float) -> None:
+def _add_stream(
+    app: FastAPI,
+    board: Board,
+    streams: OpenStreams,
+    verifier: TokenVerifier,
+    allowed: Any,
+    heartbeat_seconds: float,
+) -> None:
     described: dict[int | str, dict[str, Any]] = {
         200: {"content": {"text/event-stream": {"example": 'id: 5f0c-17\nevent: update\ndata: {"version": 17, …}\n\n'}}}
     }
@@ -360,7 +369,7 @@ def _add_stream(app: FastAPI, board: Board, verifier: TokenVerifier, allowed: An
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | visit.budget.headers()
         last_seen, token = request.headers.get("last-event-id", ""), request.headers.get("authorization")
         body = events(board, visit.caller, last_seen, heartbeat_seconds, lambda: verifier.admits(token))
-        return StreamingResponse(body, 200, headers, "text/event-stream")
+        return streams.open(visit.caller.subject, body, headers)
 
 
 async def events(
