@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 import httpx
+import psutil
 
 from benchmarks.constant import BODY, Constant
 from benchmarks.live_cluster import live_cluster
@@ -29,23 +30,33 @@ from benchmarks.load import Seen, install_wrk, load
 from benchmarks.machine import machine
 from cluster.health import api_url, use_token
 from cluster.nodes import free_ports, gcs_address
+from cluster.run_record import members, read_run
 from configs.settings import Settings
 from serve_app.auth import issue_token
 
+APP_NAME = "lstmc"
 PATH = "/api/v1/predictions/EURUSD"
 
 
 @contextmanager
-def bare_uvicorn(body: Path) -> Iterator[str]:
-    """FastAPI and uvicorn as they come, without an access log; yields the URL of its constant."""
+def bare_uvicorn(body: Path) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """FastAPI and uvicorn as they come, without an access log; yields the URL of its constant, and its process."""
     port = free_ports(1)[0]
     words = ["--factory", "benchmarks.constant:bare_app", "--port", str(port), "--no-access-log", "--log-level=warning"]
     server = subprocess.Popen([sys.executable, "-m", "uvicorn", *words], env=os.environ | {BODY: str(body)})
     try:
-        yield f"http://127.0.0.1:{port}/constant"
+        yield f"http://127.0.0.1:{port}/constant", [psutil.Process(server.pid)]
     finally:
         server.terminate()
         server.wait()
+
+
+def serving(settings: Settings, app: str) -> list[psutil.Process]:
+    """What a request of `app` passes through: the proxies and the replicas."""
+    run = read_run(settings.home_path)
+    assert run is not None
+    titles = ("haproxy", "ray::ProxyActor", f"ray::ServeReplica:{app}:")
+    return [process for process in members(run) if any(title in " ".join(process.cmdline()[:1]) for title in titles)]
 
 
 @contextmanager
@@ -111,16 +122,17 @@ def measure(settings: Settings, folder: Path, rounds: int, seconds: float, conne
     answer = await_answer(url, bearer)
     body = folder / "body.json"
     body.write_bytes(answer.content)
-    with bare_uvicorn(body) as bare_url, served_constant(settings, answer.content) as constant_url:
+    with bare_uvicorn(body) as (bare_url, bare), served_constant(settings, answer.content) as constant_url:
         for one in (bare_url, constant_url):
             assert await_answer(one).content == answer.content
         held = bearer | {"If-None-Match": answer.headers["ETag"]}
         assert httpx.get(url, headers=held, trust_env=False).status_code == 304
+        ours, constant = serving(settings, APP_NAME), serving(settings, "constant")
         ways = {
-            "bare": lambda: load(bare_url, seconds, connections),
-            "constant": lambda: load(constant_url, seconds, connections),
-            "forecast": lambda: load(url, seconds, connections, bearer),
-            "not_modified": lambda: load(url, seconds, connections, held),
+            "bare": lambda: load(bare_url, seconds, connections, bare),
+            "constant": lambda: load(constant_url, seconds, connections, constant),
+            "forecast": lambda: load(url, seconds, connections, ours, bearer),
+            "not_modified": lambda: load(url, seconds, connections, ours, held),
         }
         in_turns(ways, 1)  # warm up
         seen = in_turns(ways, rounds)
@@ -129,6 +141,9 @@ def measure(settings: Settings, folder: Path, rounds: int, seconds: float, conne
         "ratio_serve": ratio(seen, "forecast", "constant"),
         "p99_ratio": ratio(seen, "forecast", "constant", "p99_ms"),
         "not_modified_ratio": ratio(seen, "not_modified", "forecast"),
+        "cpu_ratio_bare": ratio(seen, "bare", "forecast", "cpu_us"),
+        "cpu_ratio_serve": ratio(seen, "constant", "forecast", "cpu_us"),
+        "cpu_us": {name: middle(turns, "cpu_us") for name, turns in seen.items()},
         "rates": {name: middle(turns, "rate") for name, turns in seen.items()},
         "p50_ms": {name: middle(turns, "p50_ms") for name, turns in seen.items()},
         "p99_ms": {name: middle(turns, "p99_ms") for name, turns in seen.items()},

@@ -57,7 +57,9 @@ class Follower:
         self._note("")
         return changed
 
-    async def fill(self, ask_sibling: Callable[[], Awaitable[BoardUpdate | None]], seconds: float = FILL_SECONDS) -> bool:
+    async def fill(
+        self, ask_sibling: Callable[[], Awaitable[BoardUpdate | None]], seconds: float = FILL_SECONDS
+    ) -> bool:
         """Before a replica says that it is ready: the forecaster's board or, when that is slow, another replica's.
 
         False when neither answered in time; then there is nothing to serve, and /readyz says so.
