@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from benchmarks.constant import BODY, Constant
 from benchmarks.live_cluster import live_cluster
 from benchmarks.load import Seen, install_wrk, load
 from benchmarks.machine import machine
+from cluster import jobs
 from cluster.health import api_url, use_token
 from cluster.nodes import free_ports, gcs_address
 from cluster.run_record import members, read_run
@@ -35,6 +37,8 @@ from configs.settings import Settings
 from serve_app.auth import issue_token
 
 APP_NAME = "lstmc"
+CALM_CONNECTIONS = 4  # the training shall find CPU that serving does not want
+WARM_SECONDS = 20.0  # until a submitted training is at full work
 PATH = "/api/v1/predictions/EURUSD"
 
 
@@ -106,6 +110,19 @@ def in_turns(ways: dict[str, Callable[[], Seen]], rounds: int) -> dict[str, list
     return seen
 
 
+def beside_training(settings: Settings, ask: Callable[[], Seen], rounds: int) -> dict[str, Any]:
+    """p99 while a retrain takes what CPU it gets, by the p99 before it. RuntimeError when the retrain ended too soon."""
+    idle = [ask() for _ in range(rounds)]
+    submission = jobs.submit_training(settings, "quick")
+    time.sleep(WARM_SECONDS)
+    busy = [ask() for _ in range(rounds)]
+    [state] = [job["status"] for job in jobs.list_jobs(settings) if job["id"] == submission]
+    if state != "RUNNING":
+        raise RuntimeError(f"The training is {state}: no figure beside it.")
+    before, during = middle(idle, "p99_ms"), middle(busy, "p99_ms")
+    return {"p99_beside_training_ratio": round(during / before, 2), "p99_idle_ms": before, "p99_training_ms": during}
+
+
 def ratio(seen: dict[str, list[Seen]], one: str, other: str, figure: str = "rate") -> float:
     """Median over the rounds of one's figure by the other's in the same round."""
     pairs = zip(seen[one], seen[other], strict=True)
@@ -136,7 +153,9 @@ def measure(settings: Settings, folder: Path, rounds: int, seconds: float, conne
         }
         in_turns(ways, 1)  # warm up
         seen = in_turns(ways, rounds)
-    return {
+        calm = partial(load, url, seconds, CALM_CONNECTIONS, ours, bearer)
+        beside = beside_training(settings, calm, rounds)
+    return beside | {
         "ratio_bare": ratio(seen, "forecast", "bare"),
         "ratio_serve": ratio(seen, "forecast", "constant"),
         "p99_ratio": ratio(seen, "forecast", "constant", "p99_ms"),
