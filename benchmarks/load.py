@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 REPORT = """
 done = function(summary, latency, requests)
@@ -20,9 +22,10 @@ end
 
 @dataclass(frozen=True)
 class Seen:
-    """`rate`: answers a second. `p50_ms`, `p99_ms`: from a request to its whole answer."""
+    """`rate`: answers a second. `p50_ms`, `p99_ms`: from a request to its whole answer. `cpu_us`: of the servers, for one."""
 
     rate: float
+    cpu_us: float
     p50_ms: float
     p99_ms: float
 
@@ -32,15 +35,41 @@ def install_wrk() -> None:
     subprocess.run([Path(__file__).parent / "install_wrk.sh"], check=True)
 
 
-def load(url: str, seconds: float, connections: int, headers: Mapping[str, str] | None = None) -> Seen:
-    """Ask `url` as fast as answers come; RuntimeError when one answer was an error, or did not come."""
+def load(
+    url: str,
+    seconds: float,
+    connections: int,
+    servers: Sequence[psutil.Process],
+    headers: Mapping[str, str] | None = None,
+) -> Seen:
+    """Ask `url`, which `servers` answer, as fast as answers come; RuntimeError when one answer was an error, or did not
+    come within a minute."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(REPORT)
         script.flush()
         given = [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, *given, url]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds:g}s",
+            "--timeout",
+            "60s",
+            "-s",
+            script.name,
+            *given,
+            url,
+        ]
+        before = cpu_seconds(servers)
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        spent = cpu_seconds(servers) - before
     counted = json.loads(told.strip().splitlines()[-1])
     if counted["bad"] or not counted["requests"]:
         raise RuntimeError(f"{url}: {counted['bad']} of {counted['requests']} requests failed.")
-    return Seen(counted["requests"] / counted["seconds"], counted["p50_ms"], counted["p99_ms"])
+    cpu_us = spent / counted["requests"] * 1e6
+    return Seen(counted["requests"] / counted["seconds"], cpu_us, counted["p50_ms"], counted["p99_ms"])
+
+
+def cpu_seconds(servers: Sequence[psutil.Process]) -> float:
+    """User and system time that they have used so far."""
+    return sum(times.user + times.system for times in (server.cpu_times() for server in servers))

@@ -17,35 +17,50 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
+import psutil
 
 from benchmarks.constant import BODY, Constant
 from benchmarks.live_cluster import live_cluster
 from benchmarks.load import Seen, install_wrk, load
 from benchmarks.machine import machine
+from cluster import jobs
 from cluster.health import api_url, use_token
 from cluster.nodes import free_ports, gcs_address
+from cluster.run_record import members, read_run
 from configs.settings import Settings
 from serve_app.auth import issue_token
 
+APP_NAME = "lstmc"
+CALM_CONNECTIONS = 4  # the training shall find CPU that serving does not want
+WARM_SECONDS = 20.0  # until a submitted training is at full work
 PATH = "/api/v1/predictions/EURUSD"
 
 
 @contextmanager
-def bare_uvicorn(body: Path) -> Iterator[str]:
-    """FastAPI and uvicorn as they come, without an access log; yields the URL of its constant."""
+def bare_uvicorn(body: Path) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """FastAPI and uvicorn as they come, without an access log; yields the URL of its constant, and its process."""
     port = free_ports(1)[0]
     words = ["--factory", "benchmarks.constant:bare_app", "--port", str(port), "--no-access-log", "--log-level=warning"]
     server = subprocess.Popen([sys.executable, "-m", "uvicorn", *words], env=os.environ | {BODY: str(body)})
     try:
-        yield f"http://127.0.0.1:{port}/constant"
+        yield f"http://127.0.0.1:{port}/constant", [psutil.Process(server.pid)]
     finally:
         server.terminate()
         server.wait()
+
+
+def serving(settings: Settings, app: str) -> list[psutil.Process]:
+    """What a request of `app` passes through: the proxies and the replicas."""
+    run = read_run(settings.home_path)
+    assert run is not None
+    titles = ("haproxy", "ray::ProxyActor", f"ray::ServeReplica:{app}:")
+    return [process for process in members(run) if any(title in " ".join(process.cmdline()[:1]) for title in titles)]
 
 
 @contextmanager
@@ -95,6 +110,19 @@ def in_turns(ways: dict[str, Callable[[], Seen]], rounds: int) -> dict[str, list
     return seen
 
 
+def beside_training(settings: Settings, ask: Callable[[], Seen], rounds: int) -> dict[str, Any]:
+    """p99 while a retrain takes what CPU it gets, by the p99 before it. RuntimeError when the retrain ended too soon."""
+    idle = [ask() for _ in range(rounds)]
+    submission = jobs.submit_training(settings, "quick")
+    time.sleep(WARM_SECONDS)
+    busy = [ask() for _ in range(rounds)]
+    [state] = [job["status"] for job in jobs.list_jobs(settings) if job["id"] == submission]
+    if state != "RUNNING":
+        raise RuntimeError(f"The training is {state}: no figure beside it.")
+    before, during = middle(idle, "p99_ms"), middle(busy, "p99_ms")
+    return {"p99_beside_training_ratio": round(during / before, 2), "p99_idle_ms": before, "p99_training_ms": during}
+
+
 def ratio(seen: dict[str, list[Seen]], one: str, other: str, figure: str = "rate") -> float:
     """Median over the rounds of one's figure by the other's in the same round."""
     pairs = zip(seen[one], seen[other], strict=True)
@@ -111,24 +139,30 @@ def measure(settings: Settings, folder: Path, rounds: int, seconds: float, conne
     answer = await_answer(url, bearer)
     body = folder / "body.json"
     body.write_bytes(answer.content)
-    with bare_uvicorn(body) as bare_url, served_constant(settings, answer.content) as constant_url:
+    with bare_uvicorn(body) as (bare_url, bare), served_constant(settings, answer.content) as constant_url:
         for one in (bare_url, constant_url):
             assert await_answer(one).content == answer.content
         held = bearer | {"If-None-Match": answer.headers["ETag"]}
         assert httpx.get(url, headers=held, trust_env=False).status_code == 304
+        ours, constant = serving(settings, APP_NAME), serving(settings, "constant")
         ways = {
-            "bare": lambda: load(bare_url, seconds, connections),
-            "constant": lambda: load(constant_url, seconds, connections),
-            "forecast": lambda: load(url, seconds, connections, bearer),
-            "not_modified": lambda: load(url, seconds, connections, held),
+            "bare": lambda: load(bare_url, seconds, connections, bare),
+            "constant": lambda: load(constant_url, seconds, connections, constant),
+            "forecast": lambda: load(url, seconds, connections, ours, bearer),
+            "not_modified": lambda: load(url, seconds, connections, ours, held),
         }
         in_turns(ways, 1)  # warm up
         seen = in_turns(ways, rounds)
-    return {
+        calm = partial(load, url, seconds, CALM_CONNECTIONS, ours, bearer)
+        beside = beside_training(settings, calm, rounds)
+    return beside | {
         "ratio_bare": ratio(seen, "forecast", "bare"),
         "ratio_serve": ratio(seen, "forecast", "constant"),
         "p99_ratio": ratio(seen, "forecast", "constant", "p99_ms"),
         "not_modified_ratio": ratio(seen, "not_modified", "forecast"),
+        "cpu_ratio_bare": ratio(seen, "bare", "forecast", "cpu_us"),
+        "cpu_ratio_serve": ratio(seen, "constant", "forecast", "cpu_us"),
+        "cpu_us": {name: middle(turns, "cpu_us") for name, turns in seen.items()},
         "rates": {name: middle(turns, "rate") for name, turns in seen.items()},
         "p50_ms": {name: middle(turns, "p50_ms") for name, turns in seen.items()},
         "p99_ms": {name: middle(turns, "p99_ms") for name, turns in seen.items()},

@@ -23,6 +23,7 @@ from serve_app.client_address import ClientAddress
 from serve_app.cross_origin import NamedOrigins
 from serve_app.headers import Envelope
 from serve_app.lookups import Lookups
+from serve_app.open_streams import OpenStreams
 from serve_app.openapi import add_openapi
 from serve_app.page import add_page
 from serve_app.question import Question
@@ -85,7 +86,7 @@ def make_api(
     add_forecasts(app, question, read)
     add_signals(app, question, guard(admission, "signals"))
     add_history(app, question, read, lookups)
-    add_stream(app, board, verifier, read, heartbeat_seconds)
+    add_stream(app, board, OpenStreams(settings.streams_per_subject), verifier, read, heartbeat_seconds)
     add_bars(app, question, read)
     add_skill(app, question, read)
     add_status(app, question, clock, read)

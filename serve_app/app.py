@@ -23,6 +23,7 @@ from serve_app.predictor import Predictor, bundle_loader, bundle_trial
 from serve_app.rate_limit import RateLimiter
 
 APP_NAME = "lstmc"
+SIBLING_SECONDS = 5.0
 BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
 NOT_ON_THE_WINDOWS_NODE = {"role": "!mt5"}
 # Serving costs little CPU; what is not claimed here is left to training.
@@ -33,7 +34,8 @@ SHUTDOWN = {"graceful_shutdown_timeout_s": 3, "graceful_shutdown_wait_loop_s": 0
 
 @serve.ingress()
 class Api:
-    """The HTTP side over one board. Ready at once: while there is no forecast /readyz says so, the replica stays up."""
+    """The HTTP side over one board. Ready as soon as that holds what others hold; while nobody has a forecast /readyz says
+    so, and the replica stays up."""
 
     async def __init__(self, home: str, predictor: DeploymentHandle) -> None:  # type: ignore[misc]
         self._predictor = predictor  # binds both deployments into one application
@@ -41,7 +43,7 @@ class Api:
         self._board = board_for(self._settings)
         self._follower = Follower(self._board, _pull)
         self._limiter = RateLimiter(self._settings.requests_per_minute, RemoteBook())
-        await self._follower.catch_up()
+        await self._follower.fill(_ask_sibling)
         self._following = [asyncio.create_task(self._follower.forever()), asyncio.create_task(self._limiter.follow())]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -53,6 +55,10 @@ class Api:
         """Pushed by the forecaster to every replica; whether the board changed."""
         return self._follower.take(update)
 
+    async def board(self) -> BoardUpdate | None:
+        """For a replica that starts: all that is held here."""
+        return self._board.update if self._board.filled else None
+
     async def check_health(self) -> None:
         if any(task.done() for task in self._following):
             raise RuntimeError("The board no longer follows the forecaster, or the limit its leases.")
@@ -62,6 +68,11 @@ async def _pull(since_version: int | None) -> BoardUpdate:
     from actors import handles
 
     return await handles.forecaster().snapshot.remote(since_version)
+
+
+async def _ask_sibling() -> BoardUpdate | None:
+    async with asyncio.timeout(SIBLING_SECONDS):
+        return await serve.get_deployment_handle("Api", APP_NAME).board.remote()
 
 
 class RemoteBook:
@@ -111,6 +122,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         ray_actor_options=options,
         max_ongoing_requests=8,
         max_surge_percent=100,  # a new version's replica is there before the old one goes
+        max_queued_requests=64,  # who asks for more is told at once, and asks again: the forecaster with its next look
         autoscaling_config={
             "min_replicas": 1,
             "max_replicas": 2 if local else 8,

@@ -16,6 +16,8 @@ from serve_app.board import Board
 
 PULL_SECONDS = 2.0
 PULL_TIMEOUT_SECONDS = 10.0
+FILL_SECONDS = 60.0
+FILL_PAUSE_SECONDS = 0.2
 _log = structlog.get_logger("lstmc.api")
 
 
@@ -56,6 +58,23 @@ class Follower:
             return False
         self._note("")
         return changed
+
+    async def fill(
+        self, ask_sibling: Callable[[], Awaitable[BoardUpdate | None]], seconds: float = FILL_SECONDS
+    ) -> bool:
+        """Before a replica says that it is ready: the forecaster's board or, when that is slow, another replica's.
+
+        False when neither answered in time; then there is nothing to serve, and /readyz says so.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (await self.catch_up() or self._board.filled):
+                    with contextlib.suppress(Exception):  # there may be no other replica
+                        update = await ask_sibling()
+                        if update is not None and self._board.apply(update):
+                            break
+                    await asyncio.sleep(FILL_PAUSE_SECONDS)
+        return self._board.filled
 
     async def forever(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from serve_app.admission import Visit
 from serve_app.auth import Caller, TokenVerifier
 from serve_app.board import Board
+from serve_app.open_streams import OpenStreams
 from serve_app.openapi import READ, refused
 from serve_app.reply import NOT_KEPT
 
@@ -19,7 +20,14 @@ EVENT_STREAM = "text/event-stream"
 _EXAMPLE = 'id: 5f0c-17\nevent: update\ndata: {"version": 17, …}\n\n'
 
 
-def add_stream(app: FastAPI, board: Board, verifier: TokenVerifier, allowed: Any, heartbeat_seconds: float) -> None:
+def add_stream(
+    app: FastAPI,
+    board: Board,
+    streams: OpenStreams,
+    verifier: TokenVerifier,
+    allowed: Any,
+    heartbeat_seconds: float,
+) -> None:
     described: dict[int | str, dict[str, Any]] = {
         200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
     }
@@ -39,7 +47,7 @@ def add_stream(app: FastAPI, board: Board, verifier: TokenVerifier, allowed: Any
             return Response(None, 200, headers, EVENT_STREAM)
         last_seen, token = request.headers.get("last-event-id", ""), request.headers.get("authorization")
         body = events(board, visit.caller, last_seen, heartbeat_seconds, lambda: verifier.admits(token))
-        return StreamingResponse(body, 200, headers, EVENT_STREAM)
+        return streams.open(visit.caller.subject, body, headers)
 
 
 async def events(

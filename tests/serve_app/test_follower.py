@@ -12,6 +12,7 @@ from market.forecasts import BoardUpdate
 from serve_app.board import Board
 from serve_app.follower import Follower
 from tests.serve_app.made_board import NOON, MadeMarket, SetClock
+from tests.virtual_time import run
 
 
 class Forecaster:
@@ -124,3 +125,41 @@ def test_an_update_that_cannot_be_read_is_a_reason_too(
     forecaster.board = replace(good, version=good.version + 1)
     assert asyncio.run(follower.catch_up()) is True
     assert follower.problem == ""
+
+
+def test_a_new_replica_is_filled_by_another_while_the_forecaster_is_slow(board: Board, market: MadeMarket) -> None:
+    update = market.update()
+
+    async def slow(_: int | None) -> BoardUpdate:
+        await asyncio.sleep(3600)
+        raise AssertionError("never")
+
+    async def sibling() -> BoardUpdate | None:
+        return update
+
+    assert run(Follower(board, slow).fill(sibling)) is True
+    assert board.ready
+
+
+def test_a_new_replica_waits_for_a_forecaster_that_starts_again(
+    follower: Follower, board: Board, forecaster: Forecaster
+) -> None:
+    forecaster.away = True
+
+    async def nobody() -> BoardUpdate | None:
+        forecaster.away = len(forecaster.asked) < 3
+        raise ConnectionError("no other replica")
+
+    assert run(follower.fill(nobody)) is True
+    assert (board.ready, forecaster.asked) == (True, [None] * 4)
+
+
+def test_the_first_replica_does_not_wait_for_ever(board: Board) -> None:
+    async def away(_: int | None) -> BoardUpdate:
+        raise ConnectionError("away")
+
+    async def nobody() -> BoardUpdate | None:
+        await asyncio.sleep(3600)
+        return None
+
+    assert run(Follower(board, away).fill(nobody)) is False

@@ -1,0 +1,94 @@
+"""What stands before the HTTP replicas: its ports and files are the installation's own, and it listens on loopback."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.nodes import ray_environment, temp_dir
+from cluster.serve_environment import PROGRAM, bundled_haproxy, serve_environment
+from configs.settings import ensure_secrets, make_settings
+
+CONFIG = """global
+    stats socket {folder}/admin.sock mode 666 level admin expose-fd listeners
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    errorfile 502 {folder}/500.http
+    errorfile 503 {folder}/500.http
+frontend prometheus
+    bind :23001
+frontend http_frontend
+    bind 127.0.0.1:23002
+    default_backend none
+backend none
+    http-request return status 404
+listen stats
+  bind *:23003
+  stats enable
+"""
+
+
+def test_two_installations_share_neither_files_nor_ports(tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        settings = make_settings(home=tmp_path / name)
+        ensure_secrets(settings)
+        found.append(ray_environment(settings, "run", "head"))
+    own = [
+        name for name in found[0] if "HAPROXY" in name and name.endswith(("_LOC", "_PATH", "_BASE", "_FILE", "_PORT"))
+    ]
+    assert len(own) >= 7
+    for name in set(own) - {"RAY_SERVE_HAPROXY_BINARY_PATH"}:
+        assert found[0][name] != found[1][name], name
+
+
+def test_the_sockets_path_is_short_enough(tmp_path: Path) -> None:
+    """HAProxy binds it under a longer name first; Ray puts it into a folder named after the node."""
+    folder = temp_dir(tmp_path)
+    path = serve_environment(make_settings(home=tmp_path), folder, (1, 2, 3, 4))["RAY_SERVE_HAPROXY_SOCKET_PATH"]
+    assert len(path) + len("/" + "0" * 56) <= 97
+
+
+def test_rays_own_proxy_needs_nothing(tmp_path: Path) -> None:
+    settings = make_settings(home=tmp_path, serve_proxy="ray")
+    assert serve_environment(settings, tmp_path, (1, 2, 3, 4)) == {}
+
+
+def test_the_program_puts_the_configuration_right_and_haproxy_takes_it(tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    (tmp_path / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\n")
+    config.write_text(CONFIG.format(folder=tmp_path))
+    shell = os.environ | {"LSTMC_HAPROXY": bundled_haproxy()}
+    done = subprocess.run([PROGRAM, "-c", "-f", str(config)], env=shell, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = config.read_text()
+    assert re.findall(r"bind (\S+)", said) == ["127.0.0.1:23001", "127.0.0.1:23002", "127.0.0.1:23003"]
+    assert "errorfile" not in said
+    assert "mode 600 level admin" in said
+    assert "option forwardfor" in said
+    assert "set-header x-request-disconnect-disabled ?1 if { path_beg /api/v1/predictions/ }" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    bind :{{ config.metrics_port }}",
+        "frontend http_frontend",
+        "  bind *:{{ config.stats_port }}",
+        "    errorfile 503 {{ config.error_file_path }}",
+        "stats socket {{ config.socket_path }} mode 666 level admin ",
+    ],
+)
+def test_ray_still_writes_the_lines_that_are_put_right(line: str) -> None:
+    ray = importlib.util.find_spec("ray")
+    assert ray is not None
+    assert ray.origin is not None
+    assert line in (Path(ray.origin).parent / "serve" / "_private" / "haproxy_templates.py").read_text()

@@ -1,0 +1,105 @@
+"""Sixty a minute for a subject over four live replicas, also while one of them and the limiter itself are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import psutil
+import pytest
+
+from cluster.nodes import PORT_FLAGS, free_ports, stop
+from cluster.run_record import members
+from serve_app.auth import issue_token
+from tests.ray.conftest import Cluster, eventually
+
+SYMBOLS = ["EURUSD", "GBPUSD"]
+REPLICAS = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`sent`, `received`: monotonic seconds."""
+
+    status: int
+    sent: float
+    received: float
+
+
+class Limited(Cluster):
+    """The limit as traders meet it, and more replicas than the local profile has."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        more = {"LSTMC_REQUESTS_PER_MINUTE": "60", "LSTMC_HTTP_REPLICAS": str(REPLICAS)}
+        return super().environment | more | {"LSTMC_SYMBOLS": ",".join(SYMBOLS), "LSTMC_SPEED": "1"}
+
+    @property
+    def flags(self) -> list[str]:
+        given = [(PORT_FLAGS[name], str(port)) for name, port in self.ports.items()]
+        return ["--no-train", "--detach", *[word for pair in given for word in pair]]
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        return [p for p in members(self.run) if title in " ".join(p.cmdline()[:1])]
+
+    def ask(self, subject: str, times: int, seed: int) -> list[Answer]:
+        """That many requests at once, each on a connection of its own, each from a made-up address."""
+        token, chance = issue_token(self.settings, subject), random.Random(seed)
+
+        async def one(client: httpx.AsyncClient) -> Answer:
+            path = f"/api/v1/predictions/{chance.choice(SYMBOLS)}"
+            address = ".".join(str(chance.randrange(1, 255)) for _ in range(4))
+            headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": address, "Connection": "close"}
+            sent = time.monotonic()
+            answer = await client.get(f"http://127.0.0.1:{self.ports['port']}{path}", headers=headers)
+            return Answer(answer.status_code, sent, time.monotonic())
+
+        async def all_of_them() -> list[Answer]:
+            limits = httpx.Limits(max_connections=20)
+            async with httpx.AsyncClient(limits=limits, trust_env=False, timeout=60) as client:
+                return await asyncio.gather(*(one(client) for _ in range(times)))
+
+        return asyncio.run(all_of_them())
+
+
+def let_in(answers: list[Answer]) -> int:
+    return sum(answer.status == 200 for answer in answers)
+
+
+def most_in_a_minute(answers: list[Answer]) -> int:
+    """The largest number that was let in within some 60 seconds for certain, however long the answers took."""
+    good = [answer for answer in answers if answer.status == 200]
+    return max((sum(first.sent <= a.sent and a.received < first.sent + 60 for a in good) for first in good), default=0)
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
+    made = Limited(tmp_path_factory.mktemp("home"), dict(zip(PORT_FLAGS, free_ports(4), strict=True)))
+    try:
+        made.lstmc("up", *made.flags)
+        yield made
+    finally:
+        stop(made.home)
+
+
+def test_an_impatient_client_gets_sixty_and_no_more(limited: Limited) -> None:
+    eventually(lambda: len(limited.processes("ServeReplica:lstmc:Api")) == REPLICAS, 90)
+    seen = limited.ask("impatient", 200, seed=1)
+    assert {answer.status for answer in seen} == {200, 429}
+    assert let_in(seen) >= 59
+    assert most_in_a_minute(seen) <= 60
+
+    # A replica dies, and with it what it may hold of other subjects.
+    limited.processes("ServeReplica:lstmc:Api")[0].kill()
+    assert most_in_a_minute(limited.ask("another", 100, seed=2)) <= 60
+
+    # The limiter dies: what it knew is taken as used.
+    [limiter] = limited.processes("ray::LimiterActor")
+    limiter.kill()
+    seen += limited.ask("impatient", 40, seed=3)
+    assert most_in_a_minute(seen) <= 60
+    assert {answer.status for answer in seen} <= {200, 429, 503}
