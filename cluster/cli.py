@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import cli_bars, cli_deploy, cli_keys, cli_ledger, cli_models, cli_tokens, cli_tools
+from cluster import cli_backup, cli_bars, cli_deploy, cli_keys, cli_ledger, cli_models, cli_tokens, cli_tools
 from cluster.console import Json, example, new_app, note, one_of, rows, run, settings, show
 
 app = new_app("Closed FX bars in, honest forecasts out.")
@@ -20,6 +20,10 @@ app.add_typer(cli_keys.app, name="key", help="Keys and certificate of the MT5 da
 app.add_typer(cli_deploy.app, name="deploy", help="nginx in front of the HTTP API.")
 app.add_typer(cli_tools.schedule_app, name="schedule", help="The retraining timetable.")
 app.add_typer(cli_tools.node_app, name="node", help="Other machines: what to run on them.")
+
+
+app.command(epilog=example("lstmc backup --out lstmc-backup.tar.gz"))(cli_backup.backup)
+app.command(epilog=example("lstmc --home restored restore lstmc-backup.tar.gz"))(cli_backup.restore)
 
 
 @app.callback()

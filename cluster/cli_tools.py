@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -149,3 +151,21 @@ def worker(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> 
 def windows(print_: Print = True, host: WindowsHost = None, address: Address = None, as_json: Json = False) -> None:
     """PowerShell lines for the Windows node with the terminal, with this installation's token: paste them there."""
     _windows_plan(host, address, as_json)
+
+
+@node_app.command(epilog=example("lstmc node wireguard --address 10.8.0.1 --peer KEY,10.8.0.2"))
+def wireguard(
+    address: Annotated[str, typer.Option(help="This machine's address inside the tunnel.")],
+    peer: Annotated[
+        list[str] | None, typer.Option(help="KEY,ADDRESS[,HOST:PORT] of another machine; repeat it.")
+    ] = None,
+    listen: Annotated[int, typer.Option(min=1, max=65535, help="UDP port.")] = 51820,
+    as_json: Json = False,
+) -> None:
+    """Keys and wg-quick configuration of this Linux machine, for its owner only; prints the public key."""
+    from cluster.wireguard import Peer, write_tunnel
+
+    home = Path(os.environ.get("LSTMC_HOME") or ".lstmc").absolute()
+    config, public_key = write_tunnel(home, address, [Peer.parse(text) for text in peer or []], listen)
+    words = f"public key  {public_key}\nwritten     {config}\nstart       sudo wg-quick up {config}"
+    show({"public_key": public_key, "config": str(config)}, as_json, lambda _: words)

@@ -173,10 +173,26 @@ def head_command(settings: Settings, cores: int, ports: Mapping[str, int]) -> li
     """`ports`: of Ray's own helpers, see `helper_ports`."""
     return [
         "ray", "start", "--head", "--block", f"--port={settings.head_port}", f"--temp-dir={temp_dir(settings.home_path)}",
-        f"--node-ip-address={settings.head_host}", "--dashboard-host=127.0.0.1", f"--dashboard-port={settings.dashboard_port}",
+        f"--node-ip-address={settings.head_host}", f"--dashboard-host={settings.dashboard_host}", f"--dashboard-port={settings.dashboard_port}",
         f"--num-cpus={max(2, cores)}", "--labels=role=head,os=linux", f"--object-store-memory={HEAD_MEMORY}",
-        *_port_flags(ports), "--disable-usage-stats",
+        *_port_flags(ports), "--disable-usage-stats", *_redis_flags(settings),
     ]  # fmt: skip
+
+
+def _redis_flags(settings: Settings) -> list[str]:
+    password = settings.redis_password if settings.redis_address else None
+    return [f"--redis-password={password.get_secret_value()}"] if password else []
+
+
+def redis_environment(settings: Settings) -> dict[str, str]:
+    """A head that is started again finds its nodes, jobs and actors in Redis; nodes wait ten minutes for it."""
+    if settings.redis_address is None:
+        return {}
+    return {
+        "RAY_REDIS_ADDRESS": settings.redis_address,
+        "RAY_external_storage_namespace": temp_dir(settings.home_path).name,  # two installations may share a Redis
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+    }
 
 
 def mt5_command(gcs_address: str, temp_dir: Path, ports: Mapping[str, int]) -> list[str]:
@@ -237,9 +253,10 @@ def start_head(settings: Settings) -> Run:
     home = settings.home_path
     log = home / "logs" / "head.log"
     helpers = helper_ports(HEAD_HELPERS, run.ports.values())
+    helpers |= {"metrics-export-port": settings.metrics_port} if settings.metrics_port else {}
     run = replace(run, ports=run.ports | {f"head {name}": port for name, port in helpers.items()})
     command = head_command(settings, os.cpu_count() or 2, helpers)
-    head = _spawn(command, ray_environment(settings, run.run_id, "head"), log)
+    head = _spawn(command, ray_environment(settings, run.run_id, "head") | redis_environment(settings), log)
     run = run.with_process("head", head)
     write_run(home, run)
     _wait(lambda: listens(settings.head_port, settings.head_host), head, log, "The Ray head did not start")

@@ -67,7 +67,10 @@ class Settings(BaseSettings):
     data_api_requests_per_minute: Annotated[int, Field(ge=1)] = 1200  # of each key
     head_port: Port = 6379
     head_host: str = "127.0.0.1"  # the head's address as other machines reach it; loopback: no other machine joins
-    client_host: str = "127.0.0.1"
+    client_host: str = "127.0.0.1"  # what the HTTP API listens on; 0.0.0.0 where its proxy is another container
+    dashboard_host: str = "127.0.0.1"  # the same of Ray's dashboard and jobs
+    metrics_port: Port = 0  # of the head, for Prometheus; 0: any, as Ray's service discovery file says
+    redis_address: str | None = None  # HOST:PORT that keeps the head's state; its secret is redis_password
     serve_proxy: Literal["haproxy", "ray"] = "haproxy"  # what stands before the HTTP replicas
     http_replicas: Annotated[int, Field(ge=0, le=64)] = 0  # 0: one in the local profile, otherwise two
     streams_per_subject: Annotated[int, Field(ge=1)] = 5  # open at a time, in each replica
@@ -179,6 +182,10 @@ class Settings(BaseSettings):
         No field: fields are stored in settings.json and handed to other nodes.
         """
         return self._found_secret("ledger_url") or SecretStr(f"sqlite:///{self.data_path / 'ledger.sqlite'}")
+
+    @property
+    def redis_password(self) -> SecretStr | None:
+        return self._found_secret("redis_password")
 
     @property
     def ledger_schema(self) -> str:

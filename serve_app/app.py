@@ -25,7 +25,7 @@ from serve_app.rate_limit import RateLimiter
 APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
 BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
-NOT_ON_THE_WINDOWS_NODE = {"role": "!mt5"}
+NOT_ON_THE_WINDOWS_NODE = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
 HEALTH = {"health_check_period_s": 5, "health_check_timeout_s": 30}
