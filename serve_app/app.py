@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from configs.settings import Settings, load_settings
+from configs.settings import LOOPBACK, Settings, load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import Lookups, make_api
 from serve_app.board import board_for
@@ -25,6 +25,7 @@ APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
 BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
 NOT_ON_THE_WINDOWS_NODE = {"role": "!mt5"}
+ON_THE_HEAD = {"role": "head"}
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
 HEALTH = {"health_check_period_s": 5, "health_check_timeout_s": 30}
@@ -124,6 +125,9 @@ def build(args: dict[str, Any]) -> serve.Application:
     settings = load_settings(args["home"])
     home, local = str(settings.home_path), settings.profile == "local"
     options = {"num_cpus": CPUS_PER_REPLICA, "label_selector": NOT_ON_THE_WINDOWS_NODE}
+    # HAProxy is on the head and speaks to replicas over the network, where loopback ends at the machine.
+    near = settings.serve_proxy == "haproxy" and settings.client_host in LOOPBACK
+    reachable = options | ({"label_selector": ON_THE_HEAD} if near else {})
     predictor = serve.deployment(
         Predictor,
         name="Predictor",
@@ -144,7 +148,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         Api,
         name="Api",
         num_replicas=settings.http_replicas or (1 if local else 2),
-        ray_actor_options=options,
+        ray_actor_options=reachable,
         max_ongoing_requests=2000,  # every listener of the stream is an ongoing request
         max_surge_percent=100,
         logging_config={"enable_access_log": False},
