@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from configs.settings import load_settings
+from configs.settings import LOOPBACK, load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
 from serve_app.board import board_for
@@ -26,6 +26,7 @@ APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
 BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
 NOT_ON_THE_WINDOWS_NODE = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
+ON_THE_HEAD = {"role": "head"}
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
 HEALTH = {"health_check_period_s": 5, "health_check_timeout_s": 30}
@@ -116,6 +117,9 @@ def build(args: dict[str, Any]) -> serve.Application:
         "label_selector": NOT_ON_THE_WINDOWS_NODE,
         "runtime_env": {"env_vars": {"LSTMC_GENERATION": args["generation"]}},
     }
+    # HAProxy is on the head and speaks to replicas over the network, where loopback ends at the machine.
+    near = settings.serve_proxy == "haproxy" and settings.client_host in LOOPBACK
+    reachable = options | ({"label_selector": ON_THE_HEAD} if near else {})
     predictor = serve.deployment(
         Predictor,
         name="Predictor",
@@ -137,7 +141,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         Api,
         name="Api",
         num_replicas=settings.http_replicas or (1 if local else 2),
-        ray_actor_options=options,
+        ray_actor_options=reachable,
         max_ongoing_requests=2000,  # every listener of the stream is an ongoing request
         max_surge_percent=100,
         logging_config={"enable_access_log": False},
