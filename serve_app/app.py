@@ -25,7 +25,7 @@ from serve_app.rate_limit import RateLimiter
 APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
 BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
-NOT_ON_THE_WINDOWS_NODE = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
+WHERE_THE_HOME_IS = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
 ON_THE_HEAD = {"role": "head"}
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
@@ -114,7 +114,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     home, local = str(settings.home_path), settings.profile == "local"
     options = {
         "num_cpus": CPUS_PER_REPLICA,
-        "label_selector": NOT_ON_THE_WINDOWS_NODE,
+        "label_selector": WHERE_THE_HOME_IS,
         "runtime_env": {"env_vars": {"LSTMC_GENERATION": args["generation"]}},
     }
     # HAProxy is on the head and speaks to replicas over the network, where loopback ends at the machine.
