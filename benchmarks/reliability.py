@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the table here, as docs/reliability.md")
     given = parser.parse_args(argv)
     words = [f"--seconds {given.seconds:g}"] + ([f"--only {given.only}"] if given.only else [])
-    command = f"lstmc bench reliability {' '.join(words)}"
+    command = f"python -m benchmarks.reliability {' '.join(words)}"
     seen = run(chosen(given.only), given.seconds, given.rate)
     if given.out:
         given.out.write_text(page(seen, command, given.seconds, given.rate, datetime.now(UTC)))
