@@ -86,10 +86,10 @@ def page(seen: Sequence[Seen], command: str, seconds: float, rate: float, when: 
         "",
         "A private installation in the production profile on a simulated market with a bar every six seconds: two Api replicas, one",
         "Predictor, the ledger in PostgreSQL, Debian's nginx in front with the configuration of `lstmc deploy nginx`. A second process",
-        f"asks {rate:g} times a second over TLS, whether or not answers come, and repeats nothing. Each fault is watched for",
+        f"asks over TLS, up to {rate:g} times a second as far as it gets the time, and repeats nothing. Each fault is watched for",
         f"{seconds:g} s or longer. A failed request is any answer but 200. A clean 503 is a problem (RFC 9457) with `Retry-After`. Out is the time from",
         "the fault to the end of the last failed request; the slowest is of the good answers. Load, cluster and whatever else the machine",
-        f"did shared its cores: its load average was {min(one.load for one in seen):g} to {max(one.load for one in seen):g}. What has to be started again takes as many times longer.",
+        f"did shared its cores: its load average was {min(one.load for one in seen):g} to {max(one.load for one in seen):g}.",
         "",
         "| fault | expected | requests | failed | out | slowest | proof that it happened | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the table here, as docs/reliability.md")
     given = parser.parse_args(argv)
     words = [f"--seconds {given.seconds:g}"] + ([f"--only {given.only}"] if given.only else [])
-    command = f"lstmc bench reliability {' '.join(words)}"
+    command = f"python -m benchmarks.reliability {' '.join(words)}"
     seen = run(chosen(given.only), given.seconds, given.rate)
     if given.out:
         given.out.write_text(page(seen, command, given.seconds, given.rate, datetime.now(UTC)))
