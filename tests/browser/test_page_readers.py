@@ -131,7 +131,7 @@ def test_it_fits_and_is_accessible_at_both_sizes_in_both_themes_and_languages(
 def test_everything_is_reached_without_a_mouse(site: Site, open_page: Open) -> None:
     page = open_page(site.url)
     expect(page.page.locator("#token")).to_be_focused()
-    page.page.keyboard.type(site.token())
+    page.page.keyboard.insert_text(site.token())
     page.page.keyboard.press("Enter")
     page.wait_for_forecast()
     assert page.page.locator("#announce").get_attribute("role") == "status"  # for those who listen
