@@ -44,6 +44,7 @@ status:
 test: install-dev lint
 	@tests/browser/install_chromium.sh
 	@tests/edge/install_nginx.sh
+	@tests/cluster/install_deploy_checks.sh
 	@$(BIN)/python -m pytest tests
 
 # Pictures for the docs, of the installation that is running.

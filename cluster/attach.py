@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
-from cluster import health, nodes
+from cluster import head_state, health, nodes
 from cluster.console import note, rows
 from cluster.progress import Progress
 from cluster.run_record import Run, read_run
@@ -65,20 +64,20 @@ def stay(settings: Settings, run: Run) -> None:
                         "the Ray head has died; `lstmc up` starts it again. See "
                         + str(settings.home_path / "logs" / "head.log")
                     )
-                    break
+                    return _end(settings)  # what Redis has of it is for the next head
                 progress.doing(_live_line(settings, now))
                 time.sleep(LOOK_SECONDS)
             else:
                 return progress.say("stopped by `lstmc down`")
     except KeyboardInterrupt:
-        pass
-    _shutdown(settings.home_path)
+        _end(settings)
+        head_state.forget(settings)
 
 
-def _shutdown(home: Path) -> None:
+def _end(settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it alive
     note("\nending what was started ...")
-    note(f"ended {nodes.stop(home)} processes; bars, models and ledger stay")
+    note(f"ended {nodes.stop(settings.home_path)} processes; bars, models and ledger stay")
 
 
 def _live_line(settings: Settings, run: Run) -> str:

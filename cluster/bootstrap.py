@@ -19,6 +19,7 @@ from typing import Any
 
 from cluster import health, jobs, nodes
 from cluster.fill import fill, import_ray
+from cluster.head_state import has_ghosts
 from cluster.market_start import start_market
 from cluster.progress import Progress
 from cluster.run_record import Run, members, read_run, write_run
@@ -235,6 +236,9 @@ def connect(settings: Settings, progress: Progress) -> None:
         raise ClusterError(
             f"The Ray head on port {settings.head_port} could not be joined: {error}", hint=hint
         ) from None
+    log = settings.home_path / "logs" / "head.log"
+    if settings.redis_address:  # calls to actors of dead nodes would fail at once
+        _until(lambda: not has_ghosts(ray.nodes()), 60, "The nodes of the last head were not seen to be dead", log)
     if settings.plays_terminal:
         _until(
             lambda: _has_mt5(ray.nodes()),

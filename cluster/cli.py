@@ -96,9 +96,11 @@ def roll(as_json: Json = False) -> None:
 @app.command(epilog=example("lstmc down"))
 def down(as_json: Json = False) -> None:
     """End exactly the processes that `up` started. Bars, models and ledger stay."""
-    from cluster import nodes
+    from cluster import head_state, nodes
 
-    ended = nodes.stop(settings().home_path)
+    here = settings()
+    ended = nodes.stop(here.home_path)
+    head_state.forget(here)
     show({"ended": ended}, as_json, lambda _: f"ended {ended} processes" if ended else "nothing was running")
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from cluster.head_state import redis_environment, redis_flags
 from cluster.run_record import NODE_VARIABLE, RUN_VARIABLE, Run, Started, members, read_run, write_run
 from cluster.serve_environment import REPLICA_PORTS, serve_environment
 from configs.settings import ROOT, Settings
@@ -175,24 +176,8 @@ def head_command(settings: Settings, cores: int, ports: Mapping[str, int]) -> li
         "ray", "start", "--head", "--block", f"--port={settings.head_port}", f"--temp-dir={temp_dir(settings.home_path)}",
         f"--node-ip-address={settings.head_host}", f"--dashboard-host={settings.dashboard_host}", f"--dashboard-port={settings.dashboard_port}",
         f"--num-cpus={max(2, cores)}", "--labels=role=head,os=linux", f"--object-store-memory={HEAD_MEMORY}",
-        *_port_flags(ports), "--disable-usage-stats", *_redis_flags(settings),
+        *_port_flags(ports), "--disable-usage-stats", *redis_flags(settings),
     ]  # fmt: skip
-
-
-def _redis_flags(settings: Settings) -> list[str]:
-    password = settings.redis_password if settings.redis_address else None
-    return [f"--redis-password={password.get_secret_value()}"] if password else []
-
-
-def redis_environment(settings: Settings) -> dict[str, str]:
-    """A head that is started again finds its nodes, jobs and actors in Redis; nodes wait ten minutes for it."""
-    if settings.redis_address is None:
-        return {}
-    return {
-        "RAY_REDIS_ADDRESS": settings.redis_address,
-        "RAY_external_storage_namespace": temp_dir(settings.home_path).name,  # two installations may share a Redis
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
-    }
 
 
 def mt5_command(gcs_address: str, temp_dir: Path, ports: Mapping[str, int]) -> list[str]:
