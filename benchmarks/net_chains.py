@@ -77,7 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     seeds = [int(seed) for seed in given.seeds.split(",")]
     figures = compare(given.bars, given.preset, tuple(given.families.split(",")), seeds)
     words = sys.argv[1:] if argv is None else argv
-    print(json.dumps(figures | {"command": " ".join(["python -m benchmarks.net_chains", *words]), "machine": machine()}))
+    print(
+        json.dumps(figures | {"command": " ".join(["python -m benchmarks.net_chains", *words]), "machine": machine()})
+    )
     return 0
 
 
