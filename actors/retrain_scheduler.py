@@ -40,6 +40,7 @@ class Job:
     ended: datetime | None = None
     alive: bool = True
     wall: timedelta | None = None
+    bars_until: datetime | None = None  # as the run that submitted it had it
     exit_code: int | None = None
     message: str = ""
 
@@ -78,15 +79,13 @@ def _run(entry: Entry, slot: datetime, until: datetime, asked_by: str = "timetab
 
 
 def with_due(log: RunLog, now: datetime, timetable: Iterable[Entry]) -> RunLog:
-    """The log with every slot up to `now`. An entry's last one waits, those before it were missed. A new entry waits for its
-    next slot. A slot's window ends with the entry's next slot."""
+    """The log with every slot up to `now`, waiting. A slot's window ends with the entry's next slot; a new entry has no
+    slot before its next one."""
     for entry in timetable:
         since = log.cursor.get(entry.name)
         slots = list(slots_between(entry, max(since, now - LOOK_BACK), now)) if since else []
         for slot in slots:
-            run = _run(entry, slot, next_slot(entry, slot))
-            missed = slot != slots[-1]
-            log = log.put(_closed(run, "skipped", "missed: nobody looked, and a later slot is due") if missed else run)
+            log = log.put(_run(entry, slot, next_slot(entry, slot)))
         if slots or not since:
             log = replace(log, cursor=log.cursor | {entry.name: slots[-1] if slots else now})
     return log
@@ -96,9 +95,20 @@ def _closed(run: Run, state: State, why: str) -> Run:
     return replace(run, state=state, why=why, not_before=None)
 
 
+def adopted(run: Run, job: Job | None) -> Run:
+    """A waiting run whose next attempt another scheduler has submitted."""
+    if run.state != "waiting" or job is None:
+        return run
+    return _running(replace(run, bars_until=job.bars_until), Attempt(job.id, job.started))
+
+
+def _running(run: Run, attempt: Attempt) -> Run:
+    return replace(run, state="running", why="", not_before=None, attempts=(*run.attempts, attempt))
+
+
 def after(run: Run, job: Job | None, now: datetime) -> Run:
-    """A running run once more looked at: as it was, closed, or waiting for its next attempt."""
-    how = how_ended(job, now)
+    """A run once more looked at: as it was, closed, or waiting for its next attempt."""
+    how = how_ended(job, now) if run.state == "running" else ""
     if not how:
         return run
     ended = (job.ended if job else None) or now
@@ -132,7 +142,7 @@ def expired(run: Run, now: datetime) -> Run:
     if run.state != "waiting" or now < run.until:
         return run
     state: State = "failed" if run.attempts else "skipped"
-    return _closed(run, state, f"its window ended at {iso_utc(run.until)}" + (f"; {run.why}" if run.why else ""))
+    return _closed(run, state, f"its window ended at {iso_utc(run.until)}; {run.why or 'nobody looked'}")
 
 
 def step(log: RunLog, now: datetime, timetable: Iterable[Entry], jobs: Jobs, newest: Newest) -> RunLog:
@@ -144,36 +154,31 @@ def step(log: RunLog, now: datetime, timetable: Iterable[Entry], jobs: Jobs, new
     known = {job.id: job for job in jobs.training()}
     seen = dict(log.bars_seen)
     for run in log.open:
-        if run.state == "running":
-            run = after(run, known.get(run.attempts[-1].id), now)
-            if run.state == "overran":
-                jobs.stop(run.attempts[-1].id)
-            if run.state == "succeeded" and run.bars_until:
-                seen[run.name] = run.bars_until
+        run = adopted(run, known.get(run.next_id))
+        run = after(run, known.get(run.attempts[-1].id) if run.attempts else None, now)
+        if run.state == "overran":
+            jobs.stop(run.attempts[-1].id)
+        if run.state == "succeeded" and run.bars_until:
+            seen[run.name] = run.bars_until
         log = log.put(expired(run, now))
     return _started(replace(log, bars_seen=seen), now, known, jobs, newest)
 
 
 def _started(log: RunLog, now: datetime, known: Mapping[str, Job], jobs: Jobs, newest: Newest) -> RunLog:
-    """The oldest run that may begin, begun; the others are deferred. Several schedulers choose the same one."""
+    """With the oldest run that may begin begun, and the others deferred. Several schedulers choose the same one."""
     at_work = next((job.id for job in known.values() if not how_ended(job, now)), None)
     for run in sorted(log.open, key=lambda run: run.slot):
         if run.state != "waiting" or (run.not_before and now < run.not_before):
             continue
-        submission_id, bars = run.next_id, newest(run.timeframe)
-        if submission_id in known:  # another scheduler was here first
-            submitted = known[submission_id].started
-        elif held := _held(run, log.paused_since, at_work):
+        bars = newest(run.timeframe)
+        if held := _held(run, log.paused_since, at_work):
             log = log.put(replace(run, why=held))
-            continue
         elif reason := _no_news(run, bars, log.bars_seen.get(run.name)):
             log = log.put(_closed(run, "skipped", reason))
-            continue
         else:
-            jobs.submit(submission_id, run, max(run.wall - STARTING, run.wall / 2))
-            at_work, submitted = submission_id, now
-        attempts = (*run.attempts, Attempt(submission_id, submitted))
-        log = log.put(replace(run, state="running", why="", not_before=None, bars_until=bars, attempts=attempts))
+            at_work, run = run.next_id, replace(run, bars_until=bars)
+            jobs.submit(at_work, run, max(run.wall - STARTING, run.wall / 2))
+            log = log.put(_running(run, Attempt(at_work, now)))
     return log
 
 

@@ -18,6 +18,7 @@ from cluster.health import dashboard_get
 from cluster.nodes import auth_environment
 from configs.settings import ROOT, Settings
 from market.errors import ClusterError, InputError, NotRunning, WrongToken
+from market.forecasts import iso_utc, parse_utc
 
 EXCLUDES = [".venv", ".git", ".lstmc", "tests", "docs", "out", "build", "dist", "*.png", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "__pycache__"]  # fmt: skip
 # A driver's small matrix products wait for each other's threads on a busy node: its leak tests took 4.4 s instead of 0.1 s.
@@ -76,11 +77,11 @@ def submit_training(
     timeframe: str | None = None,
     budget: str | None = None,
     submission_id: str | None = None,
-    wall: timedelta | None = None,
+    noted: dict[str, str] | None = None,
 ) -> str:
     """Submit one training run; returns its submission id. The same `submission_id` twice is one run (ClusterError says so).
 
-    `wall`: of the whole job, noted with it; `budget` is what the run itself keeps to.
+    `noted`: what else Ray's job list is to show of it.
     """
     entrypoint = training_entrypoint(preset, symbols, timeframe, budget)
     submission_id = submission_id or f"train-{preset}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
@@ -92,8 +93,7 @@ def submit_training(
                 entrypoint=entrypoint,
                 submission_id=submission_id,
                 runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDES, "env_vars": ONE_THREAD},
-                metadata={"kind": "training", "preset": preset}
-                | ({"wall_seconds": f"{wall.total_seconds():g}"} if wall else {}),
+                metadata={"kind": "training", "preset": preset} | (noted or {}),
             )
         )
 
@@ -137,7 +137,7 @@ class RayJobs:
                 timeframe=run.timeframe,
                 budget=f"{budget.total_seconds():g}s",
                 submission_id=submission_id,
-                wall=run.wall,
+                noted={"wall_seconds": f"{run.wall.total_seconds():g}", "bars_until": iso_utc(run.bars_until) or ""},
             )
         except ClusterError:
             if submission_id not in {job.id for job in self.training()}:
@@ -156,7 +156,8 @@ def _supervised(settings: Settings) -> set[str]:
 
 
 def _job(job: Any, alive: bool) -> Job:
-    wall = (job.metadata or {}).get("wall_seconds")
+    noted = job.metadata or {}
+    wall, bars_until = noted.get("wall_seconds"), noted.get("bars_until")
     return Job(
         id=job.submission_id,
         status=str(job.status.value),
@@ -164,6 +165,7 @@ def _job(job: Any, alive: bool) -> Job:
         ended=_moment(job.end_time),
         alive=alive,
         wall=timedelta(seconds=float(wall)) if wall else None,
+        bars_until=parse_utc(bars_until) if bars_until else None,
         exit_code=job.driver_exit_code,
         message=job.message or "",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from actors.retrain_scheduler import Job
@@ -74,15 +74,16 @@ class SimulatedJobs:
 
     def _job(self, id: str, job: Held) -> Job:
         end = job.started + timedelta(seconds=job.seconds)
+        seen = Job(id, "RUNNING", job.started, wall=job.wall, bars_until=job.run and job.run.bars_until)
         if job.stopped_at:
-            return Job(id, "STOPPED", job.started, job.stopped_at, wall=job.wall)
+            return replace(seen, status="STOPPED", ended=job.stopped_at)
         if job.fate == "never begins":
-            return Job(id, "PENDING", job.started, wall=job.wall)
+            return replace(seen, status="PENDING")
         if job.at_work(self.now):
-            return Job(id, "RUNNING", job.started, wall=job.wall)
+            return seen
         if job.fate == "dies":
-            return Job(id, "RUNNING", job.started, alive=False, wall=job.wall)
+            return replace(seen, alive=False)
         if job.fate == "ok":
-            return Job(id, "SUCCEEDED", job.started, end, wall=job.wall, exit_code=0)
+            return replace(seen, status="SUCCEEDED", ended=end, exit_code=0)
         code = 2 if job.fate == "bad input" else 5
-        return Job(id, "FAILED", job.started, end, wall=job.wall, exit_code=code, message=f"log\nexit {code}")
+        return replace(seen, status="FAILED", ended=end, exit_code=code, message=f"log\nexit {code}")

@@ -65,7 +65,7 @@ def test_missed_slots_are_in_the_log() -> None:
     world = World("2024-03-04 06:00")
     world.look("2024-03-07 12:00")
     assert [(run.slot.day, run.state) for run in world.log.runs] == [(5, "skipped"), (6, "skipped"), (7, "running")]
-    assert "missed" in world.log.runs[0].why
+    assert world.log.runs[0].why == "its window ended at 2024-03-06T06:00:00Z; nobody looked"
 
 
 def test_a_new_entry_waits_for_its_next_slot() -> None:
@@ -85,6 +85,15 @@ def test_another_scheduler_was_here_first() -> None:
     world.look("2024-03-05 06:01")
     assert world.jobs.refused == 0
     assert world.log.open[0].attempts[0].submitted == at("2024-03-05 06:00")
+
+
+def test_what_another_scheduler_ran_was_not_missed() -> None:
+    world = World("2024-03-04 06:00")
+    before = world.log
+    world.look("2024-03-05 06:00")
+    world.log = before
+    world.look("2024-03-06 06:00")
+    assert [(run.slot.day, run.state) for run in world.log.runs] == [(5, "succeeded"), (6, "running")]
 
 
 def test_a_run_that_could_not_be_submitted_stays_due() -> None:
