@@ -125,8 +125,9 @@ class RayJobs:
 
     def training(self) -> list[Job]:
         with job_client(self.settings) as client:
-            watched = _supervised(self.settings)  # before the list: a job ends in the list first, then its supervisor
+            watched = _supervised(self.settings)
             found = [job for job in client.list_jobs() if job.submission_id and "tuning.retrain" in job.entrypoint]
+            watched |= _supervised(self.settings)  # before and after the list: jobs begin and end meanwhile
         return [_job(job, f"_ray_internal_job_actor_{job.submission_id}" in watched) for job in found]
 
     def submit(self, submission_id: str, run: Run, budget: timedelta) -> None:

@@ -19,7 +19,7 @@ from market.market_clock import NEW_YORK, OPEN_WEEK, is_open, week_open
 from tests.actors.simulated_jobs import SimulatedJobs
 
 RACERS = 50
-LOOK = timedelta(minutes=6)  # while something is open
+LOOK = timedelta(minutes=10)  # while something is open
 FIRST, LAST = date(2026, 1, 1), date(2026, 12, 31)
 LOCAL_SLOTS = {"daily": (1, None), "weekly": (2, 5), "m15": (23, None)}  # hour, weekday
 
