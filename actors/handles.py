@@ -17,7 +17,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -32,6 +33,7 @@ from mt5_actor_windows.versions import mismatch, versions
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from actors.drift_watch import DriftWatch
     from actors.market_data import MarketData
     from actors.retrain_scheduler import Jobs, RetrainScheduler
     from market.bars import BarSource
@@ -45,6 +47,7 @@ MEET_SECONDS = 15.0  # an actor that has no node yet must not keep us from the n
 PREDICT_SECONDS = 60.0
 WARM_SECONDS = 180.0
 SCHEDULE_SECONDS = 20.0  # wall seconds between the scheduler's looks
+WATCH_SECONDS = 3600.0  # between its looks at the champions' live record
 STEP_SECONDS = 0.5  # wall seconds between the forecaster's looks at registry, spool and retries
 
 log = structlog.get_logger()
@@ -359,8 +362,8 @@ class ScheduleActor:
     def __init__(self, home: str, jobs: Callable[[Settings], Jobs]) -> None:
         from actors.retrain_scheduler import scheduler_of
 
-        settings = load_settings(home)
-        self._core: RetrainScheduler = scheduler_of(settings, jobs(settings))
+        self._settings = load_settings(home)
+        self._core: RetrainScheduler = scheduler_of(self._settings, jobs(self._settings))
         self._problem = ""
         threading.Thread(target=self._run, name="schedule", daemon=True).start()
 
@@ -369,15 +372,39 @@ class ScheduleActor:
         return self._problem
 
     def _run(self) -> None:
+        watch_at, watch = time.monotonic() + WATCH_SECONDS, None
         while True:
             try:
                 self._core.look()
+                if time.monotonic() >= watch_at:
+                    watch_at, watch = time.monotonic() + WATCH_SECONDS, watch or self._drift_watch()
+                    self._watch(watch)
                 self._problem = ""
             except Exception as error:  # the loop must outlive whatever one pass meets
                 if str(error) != self._problem:
                     log.warning("schedule failed", error=str(error))
                 self._problem = str(error)
             time.sleep(SCHEDULE_SECONDS)
+
+    def _drift_watch(self) -> DriftWatch:
+        from actors.drift_watch import DriftWatch
+        from actors.prediction_ledger import PredictionLedger
+
+        return DriftWatch(PredictionLedger.of(self._settings).settled)
+
+    def _watch(self, watch: DriftWatch) -> None:
+        """Ask for an extra run when a champion's live record has drifted."""
+        from actors.retrain_scheduler import ask_for_drift
+        from actors.timetable import load_timetable
+        from tuning.registry import Registry
+
+        registry = Registry.of(self._settings)
+        live = ray.get(forecaster().status.remote(), timeout=10)["live"]
+        champions = [registry.champion(timeframe) for timeframe in self._settings.timeframes]
+        reasons = [watch.reason(one, live.get(one.timeframe, [])) for one in champions if one]
+        for reason in filter(None, reasons):
+            now, timetable = datetime.now(UTC), load_timetable()
+            self._core.look(partial(ask_for_drift, now=now, timetable=timetable, reason=reason))
 
 
 def _deployment(name: str) -> Any:

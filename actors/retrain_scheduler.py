@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from actors.run_log import BY_HAND, Attempt, Run, RunLog, RunLogFile, State
-from actors.timetable import Entry, load_timetable, next_slot, of_installation, slots_between
+from actors.timetable import Entry, last_slot, load_timetable, next_slot, of_installation, slots_between
 from configs.settings import Settings
 from market.bar_store import BarStore
 from market.forecasts import iso_utc
@@ -72,6 +72,15 @@ def ask(log: RunLog, entry: Entry, slot: datetime, until: datetime, asked_by: st
     """A run beside the timetable. Nothing new when the log has one of this entry and slot, however it ended."""
     run = _run(entry, slot, until, asked_by)
     return log if any(known.key == run.key for known in log.runs) else log.put(run)
+
+
+def ask_for_drift(log: RunLog, now: datetime, timetable: Iterable[Entry], reason: str) -> RunLog:
+    """An alarm's extra run: of the slot that `now` is in, so that one slot has one at most, whoever saw it first."""
+    for entry in timetable:
+        if entry.on_alarm:
+            slot = last_slot(entry, now)
+            log = ask(log, entry, slot, next_slot(entry, slot), f"alarm: {reason}")
+    return log
 
 
 def _run(entry: Entry, slot: datetime, until: datetime, asked_by: str = "timetable") -> Run:

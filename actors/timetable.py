@@ -22,7 +22,10 @@ from tuning.presets import load_preset
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the timetable: `cron` in `zone`, and what to run. `timeframe` None: all of the installation."""
+    """One line of the timetable: `cron` in `zone`, and what to run. `timeframe` None: all of the installation.
+
+    `on_alarm`: only when a drift alarm asks, and no more than once from one slot to the next.
+    """
 
     name: str
     cron: str
@@ -30,6 +33,7 @@ class Entry:
     budget: str
     zone: str
     timeframe: str | None = None
+    on_alarm: bool = False
 
     def __post_init__(self) -> None:
         _ = self.wall, self.trigger
@@ -63,8 +67,13 @@ def _entry(name: str, given: dict[str, Any], zone: str) -> Entry:
 
 
 def of_installation(timetable: Sequence[Entry], timeframes: Sequence[str]) -> tuple[Entry, ...]:
-    """Without the runs of a timeframe that this installation does not have."""
-    return tuple(entry for entry in timetable if entry.timeframe is None or entry.timeframe in timeframes)
+    """What comes due by itself here: without alarms' runs and those of a timeframe that this installation has not."""
+    return tuple(e for e in timetable if not e.on_alarm and (e.timeframe is None or e.timeframe in timeframes))
+
+
+def last_slot(entry: Entry, now: datetime) -> datetime:
+    """The slot that `now` is in, of an entry that has one a day."""
+    return max(slots_between(entry, now - timedelta(hours=50), now))
 
 
 @lru_cache(maxsize=256)

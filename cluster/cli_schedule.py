@@ -14,6 +14,7 @@ from cluster.console import Json, example, new_app, note, one_of, rows, settings
 if TYPE_CHECKING:
     from actors.retrain_scheduler import RetrainScheduler
     from actors.run_log import Run, RunLog
+    from actors.timetable import Entry
 
 app = new_app()
 LOOP_SECONDS = 20.0
@@ -39,7 +40,7 @@ def show_schedule(
 
 
 def timetable_rows(log: RunLog) -> list[dict[str, Any]]:
-    """Each entry, JSON-ready: its next slot (null: this installation has not its timeframe), its newest run."""
+    """Each entry, JSON-ready: its next slot (null: not by itself, "why" says so), its newest run."""
     from actors.timetable import load_timetable, next_slot, of_installation
     from market.forecasts import iso_utc
 
@@ -54,10 +55,14 @@ def timetable_rows(log: RunLog) -> list[dict[str, Any]]:
             "budget": e.budget,
             "next": iso_utc(next_slot(e, now)) if e in here else None,
             "last": (last := log.last(e.name)) and last.state,
-            "why": (last.why if last else "") if e in here else f"no {e.timeframe} in this installation",
+            "why": (last.why if last else "") if e in here else _not_here(e),
         }
         for e in timetable
     ]
+
+
+def _not_here(entry: Entry) -> str:
+    return "when a drift alarm asks" if entry.on_alarm else f"no {entry.timeframe} in this installation"
 
 
 def run_row(run: Run) -> dict[str, Any]:

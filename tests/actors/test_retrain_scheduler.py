@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.retrain_scheduler import ATTEMPTS, Job, RetrainScheduler, ask, how_ended, step
+from actors.retrain_scheduler import ATTEMPTS, Job, RetrainScheduler, ask, ask_for_drift, how_ended, step
 from actors.run_log import BY_HAND, Run, RunLog, RunLogFile
 from actors.timetable import Entry
 from market.errors import ClusterError, ConfigError
@@ -209,6 +209,16 @@ def test_a_paused_timetable_starts_nothing_but_what_is_asked_for_by_hand() -> No
 def test_the_same_question_twice_is_one_run() -> None:
     asked = ask(RunLog(), DAILY, at("2024-03-05 06:30"), at("2024-03-06 06:30"), BY_HAND)
     assert ask(asked, DAILY, at("2024-03-05 06:30"), at("2024-03-07 06:30"), BY_HAND) == asked
+
+
+def test_an_alarm_gets_one_run_a_day() -> None:
+    alarm = Entry("drift", "0 0 * * *", "quick", "30m", "America/New_York", on_alarm=True)
+    world = World("2024-03-05 06:00")
+    for moment in ("2024-03-05 08:00", "2024-03-05 09:00", "2024-03-06 04:59", "2024-03-06 05:00"):
+        world.log = ask_for_drift(world.log, at(moment), (DAILY, alarm), "H1: volatility")
+        world.look(moment)
+    assert list(world.jobs.held) == ["drift-20240305T0500", "drift-20240306T0500"]
+    assert world.log.runs[0].asked_by == "alarm: H1: volatility"
 
 
 STARTED = at("2024-03-05 06:00")

@@ -21,6 +21,7 @@ def test_shipped_timetable() -> None:
         ("daily", "quick", "30m"),
         ("weekly", "full", "4h"),
         ("m15", "m15", "15m"),
+        ("drift", "quick", "30m"),
     }
     assert next_slot(table["weekly"], at("2024-03-04")) == at("2024-03-09 07:00")  # Saturday 02:00 New York, winter
     assert [entry.name for entry in of_installation(load_timetable(), ("H1",))] == ["daily", "weekly"]

@@ -244,7 +244,7 @@ def test_an_import_says_which_clock_and_what_is_odd_about_it(
 def test_the_schedule_shows_its_next_slots(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app, ["schedule", "show", "--json"]) == 0
     lines = {line["name"]: line for line in json.loads(capsys.readouterr().out)}
-    assert lines.keys() == {"daily", "weekly", "m15"}
+    assert lines.keys() == {"daily", "weekly", "m15", "drift"}
     assert lines["daily"]["next"].endswith("00:00Z")
     assert (lines["m15"]["next"], lines["m15"]["why"]) == (None, "no M15 in this installation")
 
@@ -275,7 +275,7 @@ def test_a_run_by_hand_waits_for_a_cluster(installed: Path, capsys: pytest.Captu
     assert run(app, ["schedule", "run"]) == 0
     assert "nothing is due" in capsys.readouterr().out
     assert run(app, ["schedule", "run", "--name", "nightly"]) == 2
-    assert "daily, weekly, m15" in capsys.readouterr().err
+    assert "daily, weekly, m15, drift" in capsys.readouterr().err
     assert run(app, ["schedule", "run", "--name", "daily"]) == 3
     assert "lstmc up" in capsys.readouterr().err
     assert [r.asked_by for r in log_file(load_settings()).read().open] == ["hand"]
