@@ -7,6 +7,7 @@ Ray. What an actor holds in memory can be made again from the bar store, the reg
     market_data  one writer of the bar store; a new life backfills from the last stored bar, so gaps close by themselves
     forecaster   one writer of the ledger and its spool; a new life forecasts from stored bars at once
     rate_limiter who may still ask how often; a new life lets in what replicas can show, the rest after a minute
+    schedule     on the head, where the jobs' HTTP side listens; a new life goes on from the log of runs and Ray's jobs
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -34,16 +36,21 @@ from mt5_actor_windows.versions import mismatch, versions
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from actors.drift_watch import DriftWatch
     from actors.market_data import MarketData
+    from actors.retrain_scheduler import Jobs, RetrainScheduler
     from market.bars import BarSource
 
 NAMESPACE = "lstmc"
 APP = "lstmc"
 NOT_ON_MT5 = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
+ON_HEAD = {"role": "head"}
 CALL_SECONDS = 60.0  # a deep backfill of one symbol; a wedged terminal must not hold the loop for ever
 MEET_SECONDS = 15.0  # an actor that has no node yet must not keep us from the next source
 PREDICT_SECONDS = 60.0
 WARM_SECONDS = 180.0
+SCHEDULE_SECONDS = 20.0  # wall seconds between the scheduler's looks
+WATCH_SECONDS = 3600.0  # between its looks at the champions' live record
 STEP_SECONDS = 0.5  # wall seconds between the forecaster's looks at registry, spool and retries
 
 log = structlog.get_logger()
@@ -78,21 +85,23 @@ def _lookup(name: str) -> Any:
 # Creating
 
 
+COMMON: dict[str, Any] = {
+    "namespace": NAMESPACE,
+    "lifetime": "detached",
+    "get_if_exists": True,
+    "max_restarts": -1,
+    "max_task_retries": 0,
+    "num_cpus": 0,
+}
+
+
 def start_actors(settings: Settings) -> list[str]:
     """Create what is not there yet; returns the names. Does not wait: a call waits for its actor."""
-    common: dict[str, Any] = {
-        "namespace": NAMESPACE,
-        "lifetime": "detached",
-        "get_if_exists": True,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-        "num_cpus": 0,
-    }
     home = str(settings.home_path)
     names = []
     if settings.market != "http":  # then the terminal's host runs the data API by itself
         shell = ray.remote(Mt5Actor)
-        shell.options(name="mt5", resources={"mt5": 0.01}, max_concurrency=4, **common).remote(
+        shell.options(name="mt5", resources={"mt5": 0.01}, max_concurrency=4, **COMMON).remote(
             settings.model_dump_json()
         )
         names.append("mt5")
@@ -103,7 +112,7 @@ def start_actors(settings: Settings) -> list[str]:
     }
     for name, (kind, concurrency) in kinds.items():
         shell = ray.remote(kind)
-        shell.options(name=name, label_selector=NOT_ON_MT5, max_concurrency=concurrency, **common).remote(home)
+        shell.options(name=name, label_selector=NOT_ON_MT5, max_concurrency=concurrency, **COMMON).remote(home)
         names.append(name)
     return names
 
@@ -121,6 +130,13 @@ def renew_actors(settings: Settings) -> list[str]:
                 break
             time.sleep(0.05)
     return start_actors(settings)
+
+
+def start_schedule(settings: Settings, jobs: Callable[[Settings], Jobs]) -> str:
+    """Create the scheduler, unless it is there; returns its name. `jobs`: how it reaches Ray's jobs, made where it runs."""
+    shell = ray.remote(ScheduleActor)
+    shell.options(name="schedule", label_selector=ON_HEAD, **COMMON).remote(str(settings.home_path), jobs)
+    return "schedule"
 
 
 class Mt5Actor:
@@ -374,6 +390,57 @@ class ForecasterActor:
             while True:
                 tables += self._closed.get_nowait()
         return tables
+
+
+class ScheduleActor:
+    """Looks at the timetable now and then and submits what is due. Holds nothing that the log of runs does not."""
+
+    def __init__(self, home: str, jobs: Callable[[Settings], Jobs]) -> None:
+        from actors.retrain_scheduler import scheduler_of
+
+        self._settings = load_settings(home)
+        self._core: RetrainScheduler = scheduler_of(self._settings, jobs(self._settings))
+        self._problem = ""
+        threading.Thread(target=self._run, name="schedule", daemon=True).start()
+
+    def problem(self) -> str:
+        """Why the last look came to nothing; "" when all is well."""
+        return self._problem
+
+    def _run(self) -> None:
+        watch_at, watch = time.monotonic() + WATCH_SECONDS, None
+        while True:
+            try:
+                self._core.look()
+                if time.monotonic() >= watch_at:
+                    watch_at, watch = time.monotonic() + WATCH_SECONDS, watch or self._drift_watch()
+                    self._watch(watch)
+                self._problem = ""
+            except Exception as error:  # the loop must outlive whatever one pass meets
+                if str(error) != self._problem:
+                    log.warning("schedule failed", error=str(error))
+                self._problem = str(error)
+            time.sleep(SCHEDULE_SECONDS)
+
+    def _drift_watch(self) -> DriftWatch:
+        from actors.drift_watch import DriftWatch
+        from actors.prediction_ledger import PredictionLedger
+
+        return DriftWatch(PredictionLedger.of(self._settings).settled)
+
+    def _watch(self, watch: DriftWatch) -> None:
+        """Ask for an extra run when a champion's live record has drifted."""
+        from actors.retrain_scheduler import ask_for_drift
+        from actors.timetable import load_timetable
+        from tuning.registry import Registry
+
+        registry = Registry.of(self._settings)
+        live = ray.get(forecaster().status.remote(), timeout=10)["live"]
+        champions = [registry.champion(timeframe) for timeframe in self._settings.timeframes]
+        reasons = [watch.reason(one, live.get(one.timeframe, [])) for one in champions if one]
+        for reason in filter(None, reasons):
+            now, timetable = datetime.now(UTC), load_timetable()
+            self._core.look(partial(ask_for_drift, now=now, timetable=timetable, reason=reason))
 
 
 def _deployment(name: str) -> Any:

@@ -119,6 +119,7 @@ def status_words(report: dict[str, Any]) -> str:
         if "error" not in report["champions"]
         else report["champions"]["error"]
     )
+    blocks.append(schedule_words(report["schedule"]))
     if "error" not in report["bars"]:
         blocks.append(
             "bars\n"
@@ -131,6 +132,23 @@ def status_words(report: dict[str, Any]) -> str:
         blocks.append(f"memory  {report['memory_mb']} MB in all (PSS)")
     blocks.append(f"wrong   {report['root_cause']}" if report["root_cause"] else "all is well")
     return "\n\n".join(blocks)
+
+
+def schedule_words(schedule: dict[str, Any]) -> str:
+    if "error" in schedule:
+        return f"schedule: {schedule['error']}"
+    after, last = schedule["next"], schedule["last"]
+    head = (
+        f"{after['run']} at {after['slot']}"
+        if schedule["by_itself"]
+        else "left out; `lstmc schedule run` submits what is due"
+    )
+    if schedule["paused_since"]:
+        head = f"paused since {schedule['paused_since']}"
+    runs = [*schedule["open"], *([last] if last else [])]
+    return "\n".join(
+        [f"schedule  {head}", *(f"  {r['run']} of {r['slot']} {r['state']} {r['why']}".rstrip() for r in runs)]
+    )
 
 
 def source_words(report: dict[str, Any]) -> str:

@@ -219,7 +219,7 @@ def connect(settings: Settings, progress: Progress) -> None:
     health.use_token(settings)
     import ray
 
-    from actors.handles import NAMESPACE, start_actors
+    from actors.handles import NAMESPACE, start_actors, start_schedule
 
     progress.doing("connecting to the cluster")
     try:
@@ -249,6 +249,7 @@ def connect(settings: Settings, progress: Progress) -> None:
     elif settings.market == "mt5":
         _await_windows(lambda: _has_mt5(ray.nodes()), settings, progress)
     names = start_actors(settings)
+    names += [start_schedule(settings, jobs.RayJobs)] if settings.schedule else []
     progress.say(f"nodes joined, actors placed: {', '.join(names)}")
 
 

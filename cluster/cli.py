@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import cli_backup, cli_bars, cli_deploy, cli_keys, cli_ledger, cli_models, cli_tokens, cli_tools
+from cluster import (
+    cli_backup,
+    cli_bars,
+    cli_deploy,
+    cli_keys,
+    cli_ledger,
+    cli_models,
+    cli_schedule,
+    cli_tokens,
+    cli_tools,
+)
 from cluster.console import Json, example, new_app, note, one_of, rows, run, settings, show
 
 app = new_app("Closed FX bars in, honest forecasts out.")
@@ -18,7 +28,7 @@ app.add_typer(cli_ledger.app, name="ledger", help="The record of all forecasts: 
 app.add_typer(cli_tokens.app, name="token", help="Tokens for the HTTP API, and the keys that sign them.")
 app.add_typer(cli_keys.app, name="key", help="Keys and certificate of the MT5 data API.")
 app.add_typer(cli_deploy.app, name="deploy", help="nginx in front of the HTTP API.")
-app.add_typer(cli_tools.schedule_app, name="schedule", help="The retraining timetable.")
+app.add_typer(cli_schedule.app, name="schedule", help="The retraining timetable.")
 app.add_typer(cli_tools.node_app, name="node", help="Other machines: what to run on them.")
 
 
@@ -54,6 +64,7 @@ def up(
     head_host: Annotated[str | None, typer.Option(help="The head's address as other machines reach it.")] = None,
     profile: Annotated[str, typer.Option(help="local | production")] = "local",
     no_train: Annotated[bool, typer.Option("--no-train", help="Do not submit the first training.")] = False,
+    no_schedule: Annotated[bool, typer.Option("--no-schedule", help="Do not retrain by the timetable.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return when forecasts are served.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +76,7 @@ def up(
         "market": market, "bars_dir": bars, "symbols": symbols, "timeframes": timeframes, "speed": speed, "start": start,
         "seed": seed, "history_days": history_days, "data_api_url": data_api_url, "port": port, "dashboard_port": dashboard_port,
         "data_api_port": data_api_port, "head_port": head_port, "head_host": head_host,
-        "train_on_start": False if no_train else None,
+        "train_on_start": False if no_train else None, "schedule": False if no_schedule else None,
     }  # fmt: skip
     if market is not None:
         one_of(market, ("simulated", "recorded", "mt5", "http"), "market")

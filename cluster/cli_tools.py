@@ -1,94 +1,16 @@
-"""`lstmc schedule`, `lstmc node`: small commands around the running cluster."""
+"""`lstmc node`: what to run on other machines."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from cluster.console import Json, example, new_app, note, rows, settings, show
+from cluster.console import Json, example, new_app, note, show
 
-if TYPE_CHECKING:
-    from actors.retrain_scheduler import DueRun
-    from configs.settings import Settings
-
-schedule_app, node_app = new_app(), new_app()
-LOOP_SECONDS = 30.0
-
-
-@schedule_app.command("show", epilog=example("lstmc schedule show"))
-def show_schedule(as_json: Json = False) -> None:
-    """The timetable and the next slot of each run."""
-    from actors.retrain_scheduler import load_timetable, next_slot
-    from market.forecasts import iso_utc
-
-    now = datetime.now(UTC)
-    table = [
-        {
-            "name": e.name,
-            "cron": e.cron,
-            "zone": e.zone,
-            "preset": e.preset,
-            "budget": e.budget,
-            "next": iso_utc(next_slot(e, now)),
-        }
-        for e in load_timetable()
-    ]
-    show(
-        table, as_json, lambda _: rows(list(table[0]), [list(line.values()) for line in table]) if table else "no runs"
-    )
-
-
-@schedule_app.command("run", epilog=example("lstmc schedule run --loop"))
-def run_schedule(
-    name: Annotated[str | None, typer.Option(help="Submit this run now, whatever its slot.")] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Stay, and submit each run at its slot.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Submit what is due (or one run by name) as Ray jobs."""
-    here = settings()
-    submitted = [_submit_named(here, name)] if name else _one_pass(here)
-    show({"submitted": submitted}, as_json, lambda _: "\n".join(submitted) or "nothing is due")
-    while loop:
-        time.sleep(LOOP_SECONDS)
-        for submission in _one_pass(here):
-            note(f"submitted {submission}")
-
-
-def _submit_named(here: Settings, name: str) -> str:
-    from actors.retrain_scheduler import load_timetable
-    from cluster.console import one_of
-    from cluster.jobs import submit_training
-
-    table = {entry.name: entry for entry in load_timetable()}
-    entry = table[one_of(name, list(table), "run")]
-    return submit_training(here, entry.preset, budget=entry.budget)
-
-
-def _one_pass(here: Settings) -> list[str]:
-    from actors.retrain_scheduler import load_timetable, run_once
-    from cluster.jobs import submit_training
-    from market.forecasts import iso_utc, parse_utc
-
-    path = here.home_path / "schedule.json"
-    last = {name: parse_utc(text) for name, text in json.loads(path.read_text()).items()} if path.exists() else {}
-    submitted: list[str] = []
-
-    def submit(due: DueRun) -> None:
-        submitted.append(
-            submit_training(here, due.entry.preset, budget=due.entry.budget, submission_id=due.submission_id)
-        )
-
-    after = run_once(datetime.now(UTC), last, load_timetable(), submit)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({name: iso_utc(slot) for name, slot in after.items()}))
-    temporary.replace(path)
-    return submitted
+node_app = new_app()
 
 
 Print = Annotated[bool, typer.Option("--print", help="Print the commands; nothing else is done. This is the default.")]

@@ -10,6 +10,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from cluster.nodes import auth_environment, listens
@@ -167,6 +168,24 @@ def feed_clock(settings: Settings) -> dict[str, Any]:
     return Coverage.beside(settings.bars_path).clock
 
 
+def schedule(settings: Settings) -> dict[str, Any]:
+    """The next slot of the timetable, what is at work or waits, and how the last run ended."""
+    from actors.retrain_scheduler import log_file
+    from actors.timetable import load_timetable, next_slot, of_installation
+
+    log, now = log_file(settings).read(), datetime.now(UTC)
+    slots = [(next_slot(e, now), e.name) for e in of_installation(load_timetable(), settings.timeframes)]
+    slot, name = min(slots, default=(None, None))
+    last = log.last()
+    return {
+        "by_itself": settings.schedule,
+        "paused_since": iso_utc(log.paused_since),
+        "next": {"run": name, "slot": iso_utc(slot)},
+        "open": [{"run": run.name, "slot": iso_utc(run.slot), "state": run.state, "why": run.why} for run in log.open],
+        "last": last and {"run": last.name, "slot": iso_utc(last.slot), "state": last.state, "why": last.why},
+    }
+
+
 def collect(settings: Settings, run: Run | None) -> dict[str, Any]:
     """Everything `lstmc status` prints, JSON-ready."""
     report: dict[str, Any] = {
@@ -180,6 +199,7 @@ def collect(settings: Settings, run: Run | None) -> dict[str, Any]:
         "last_training": lambda: last_training(settings),
         "bars": lambda: bar_ages(settings),
         "clock": lambda: feed_clock(settings),
+        "schedule": lambda: schedule(settings),
     }
     if report["running"] and run is not None:
         parts |= {

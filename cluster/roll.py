@@ -53,8 +53,8 @@ def _starts_here(settings: Settings) -> None:
     from datetime import UTC, datetime
 
     from serve_app.api import make_api
-    from serve_app.app import ledger_lookups
     from serve_app.board import board_for
+    from serve_app.lookups import ledger_lookups
     from serve_app.rate_limit import RateLimiter
 
     board = board_for(settings, lambda: datetime.now(UTC))

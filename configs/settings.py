@@ -81,6 +81,7 @@ class Settings(BaseSettings):
 
     train_on_start: bool = True
     train_preset: Literal["quick", "full", "m15"] = "quick"
+    schedule: bool = True  # retrain by configs/schedule.yaml, from inside the cluster
     poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0  # wall seconds between looks for closed bars
     board_bars: Annotated[int, Field(ge=1, le=5000)] = 240  # bars per symbol on the page
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import re
 import shutil
 import sys
 import time
@@ -25,8 +24,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from configs.durations import parse_budget
 from configs.settings import Settings, load_settings
-from market.errors import BundleRefused, InputError, LstmcError, ModelError
+from market.errors import BundleRefused, LstmcError, ModelError
 from market.forecasts import jsonable
 from market.symbols import symbols as known_symbols
 from market.timeframes import Timeframe
@@ -134,14 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=2, help="processes with --local")
     parser.add_argument("--json", action="store_true", help="print the result on stdout")
     return parser
-
-
-def parse_budget(text: str) -> timedelta:
-    """ "90s", "30m", "2h" -> timedelta; InputError on anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip().lower())
-    if not match or float(match.group(1)) == 0:
-        raise InputError(f"The budget {text!r} is not a time.", hint="Write 90s, 30m or 2h.")
-    return timedelta(seconds=float(match.group(1)) * {"s": 1, "m": 60, "h": 3600}[match.group(2)])
 
 
 @contextmanager

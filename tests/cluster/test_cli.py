@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.main import get_command
 
+from actors.retrain_scheduler import log_file
+from actors.run_log import Attempt, Run
 from cluster.cli import app
 from cluster.console import run
-from configs.settings import ensure_secrets, make_settings, save_settings
+from configs.settings import ensure_secrets, load_settings, make_settings, save_settings
 
 SURFACE = {
     "up", "down", "status", "doctor", "train", "evaluate", "predict", "bench",
@@ -27,7 +29,7 @@ SURFACE = {
     "ledger verify", "ledger show",
     "key issue", "key accept", "key revoke", "key list", "key certificate",
     "token issue", "token revoke", "token list-revoked", "token keys list", "token keys rotate", "token keys retire",
-    "schedule show", "schedule run", "node head", "node worker", "node windows",
+    "schedule show", "schedule run", "schedule pause", "schedule resume", "node head", "node worker", "node windows",
 }  # fmt: skip
 
 
@@ -241,7 +243,42 @@ def test_an_import_says_which_clock_and_what_is_odd_about_it(
 
 def test_the_schedule_shows_its_next_slots(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app, ["schedule", "show", "--json"]) == 0
-    assert {line["name"] for line in json.loads(capsys.readouterr().out)} == {"daily", "weekly", "m15"}
+    lines = {line["name"]: line for line in json.loads(capsys.readouterr().out)}
+    assert lines.keys() == {"daily", "weekly", "m15", "drift"}
+    assert lines["daily"]["next"].endswith("00:00Z")
+    assert (lines["m15"]["next"], lines["m15"]["why"]) == (None, "no M15 in this installation")
+
+
+def test_the_schedule_shows_what_became_of_its_runs(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slot = datetime(2024, 3, 5, 6, tzinfo=UTC)
+    done = Attempt("daily-20240305T0600", slot + timedelta(seconds=9), slot + timedelta(seconds=609), "succeeded")
+    ran = Run("daily", slot, slot + timedelta(days=1), "quick", "30m", state="succeeded", attempts=(done,))
+    with log_file(load_settings()).change() as held:
+        held[0] = held[0].put(ran)
+    assert run(app, ["schedule", "show", "--runs", "--json"]) == 0
+    (line,) = json.loads(capsys.readouterr().out)
+    assert (line["waited"], line["took"], line["wall"], line["state"]) == (9, 600, 1800, "succeeded")
+    assert run(app, ["schedule", "show", "--runs"]) == 0
+    assert "daily-20240305T0600 (succeeded)  9 s     600 s  1800 s" in capsys.readouterr().out
+
+
+def test_the_schedule_pauses_and_goes_on(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for word in ("pause", "pause", "resume"):
+        assert run(app, ["schedule", word, "--json"]) == 0
+        said.append(json.loads(capsys.readouterr().out)["paused_since"])
+    assert said[0] == said[1]
+    assert said[2] is None
+
+
+def test_a_run_by_hand_waits_for_a_cluster(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["schedule", "run"]) == 0
+    assert "nothing is due" in capsys.readouterr().out
+    assert run(app, ["schedule", "run", "--name", "nightly"]) == 2
+    assert "daily, weekly, m15, drift" in capsys.readouterr().err
+    assert run(app, ["schedule", "run", "--name", "daily"]) == 3
+    assert "lstmc up" in capsys.readouterr().err
+    assert [r.asked_by for r in log_file(load_settings()).read().open] == ["hand"]
 
 
 def test_help_is_quick_because_heavy_imports_wait() -> None:

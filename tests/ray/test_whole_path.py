@@ -15,9 +15,11 @@ from typing import Any
 import psutil
 
 from actors.prediction_ledger import PredictionLedger
+from actors.retrain_scheduler import log_file
 from cluster.health import http_get
 from cluster.nodes import listens
 from cluster.run_record import members
+from configs.settings import ROOT
 from lstmc_client.client import Client
 from market.bar_store import BarStore
 from mt5_actor_windows.actor import make_session
@@ -172,6 +174,20 @@ def test_ray_job_submit_from_outside_retrains(cluster: Cluster, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(cluster.json("models", "list")) >= models
     assert status(cluster)["jobs"][0]["status"] == "SUCCEEDED"
+
+
+def test_the_scheduler_follows_its_job_by_itself(cluster: Cluster) -> None:
+    report = status(cluster)
+    assert next(actor for actor in report["actors"] if actor["name"] == "schedule")["state"] == "ALIVE"
+    assert report["schedule"]["paused_since"]
+    [submission] = cluster.json("schedule", "run", "--name", "daily")["submitted"]
+    words = [sys.executable, "-m", "tests.ray.stop_when_running", submission]
+    done = subprocess.run(words, capture_output=True, text=True, env=cluster.environment, cwd=ROOT, timeout=200)
+    assert done.stdout.split() == ["True", "0:30:00"], done.stderr
+    file = log_file(cluster.settings)
+    eventually(lambda: file.read().last() is not None, 60, "the actor looks every 20 seconds")
+    [line] = cluster.json("schedule", "show", "--runs")
+    assert (line["run"], line["state"], line["attempts"][0]["how"]) == ("daily", "stopped", "stopped")
 
 
 def test_lstmc_train_is_the_same_job(cluster: Cluster) -> None:
