@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.postgres import Postgres
 
 from actors.prediction_ledger import PredictionLedger
+from benchmarks.embedded_postgres import Postgres
 from cluster.backup import backup, restore
 from configs.settings import ensure_secrets, load_settings, make_settings, save_settings
 from market.errors import LedgerError, SecondWriter
