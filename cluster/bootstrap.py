@@ -236,9 +236,6 @@ def connect(settings: Settings, progress: Progress) -> None:
         raise ClusterError(
             f"The Ray head on port {settings.head_port} could not be joined: {error}", hint=hint
         ) from None
-    log = settings.home_path / "logs" / "head.log"
-    if settings.redis_address:  # calls to actors of dead nodes would fail at once
-        _until(lambda: not has_ghosts(ray.nodes()), 60, "The nodes of the last head were not seen to be dead", log)
     if settings.plays_terminal:
         _until(
             lambda: _has_mt5(ray.nodes()),
@@ -249,6 +246,8 @@ def connect(settings: Settings, progress: Progress) -> None:
     elif settings.market == "mt5":
         _await_windows(lambda: _has_mt5(ray.nodes()), settings, progress)
     names = start_actors(settings)
+    if settings.redis_address:
+        _await_revived(settings)
     names += [start_schedule(settings, jobs.RayJobs)] if settings.schedule else []
     progress.say(f"nodes joined, actors placed: {', '.join(names)}")
 
@@ -258,6 +257,24 @@ def leave() -> None:
     import ray
 
     ray.shutdown()
+
+
+def _await_revived(settings: Settings) -> None:
+    """A head that comes back takes the nodes and actors that died with the old one for living: calls to them would fail."""
+    import ray
+
+    from actors import handles
+
+    def answer() -> bool:
+        if has_ghosts(ray.nodes()):
+            return False
+        try:
+            ray.get([actor.status.remote() for actor in (handles.market_data(), handles.forecaster())], timeout=10)
+        except ray.exceptions.RayError:
+            return False
+        return True
+
+    _until(answer, 120, "The actors of the last head did not come back", settings.home_path / "logs" / "head.log")
 
 
 def _has_mt5(found: list[dict[str, Any]]) -> bool:

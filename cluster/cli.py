@@ -33,7 +33,7 @@ app.add_typer(cli_tools.node_app, name="node", help="Other machines: what to run
 
 
 app.command(epilog=example("lstmc backup --out lstmc-backup.tar.gz"))(cli_backup.backup)
-app.command(epilog=example("lstmc --home restored restore lstmc-backup.tar.gz"))(cli_backup.restore)
+app.command(epilog=example("lstmc restore lstmc-backup.tar.gz"))(cli_backup.restore)
 
 
 @app.callback()

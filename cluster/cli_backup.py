@@ -34,7 +34,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Verify a backup and put it into the home, which must be empty. The cluster must not run."""
-    from cluster.backup import restore as read_backup
+    from cluster.restore import restore as read_backup
 
     home = Path(os.environ.get("LSTMC_HOME") or ".lstmc")
     show(read_backup(file, home, force=force), as_json, _restore_words)

@@ -8,7 +8,8 @@ import pytest
 
 from actors.prediction_ledger import PredictionLedger
 from benchmarks.embedded_postgres import Postgres
-from cluster.backup import backup, restore
+from cluster.backup import backup
+from cluster.restore import restore
 from configs.settings import ensure_secrets, load_settings, make_settings, save_settings
 from market.errors import LedgerError, SecondWriter
 from tests.actors.test_prediction_ledger import HOUR, START, bars, forecast

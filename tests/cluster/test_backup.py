@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from actors.prediction_ledger import PredictionLedger
-from cluster.backup import MANIFEST, backup, restore
+from cluster.backup import MANIFEST, backup
 from cluster.cli import app
 from cluster.console import run
+from cluster.restore import restore
 from configs.settings import ensure_secrets, load_settings, make_settings, save_settings
 from market.bar_store import BarStore
 from market.errors import ClusterError, InputError, LedgerBroken, LstmcError, ModelError
@@ -83,6 +84,7 @@ def test_a_backup_gives_the_same_forecasts_and_the_same_ledger(
     monkeypatch.setenv("LSTMC_HOME", str(home))
     assert run(app, ["backup", "--out", str(out)]) == 0
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    (again / "secrets").mkdir(parents=True)  # as a new volume has it
     monkeypatch.setenv("LSTMC_HOME", str(again))
     assert run(app, ["restore", str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out.split("market, ")[1].split("MB\n")[1])
@@ -220,7 +222,7 @@ def test_an_existing_file_and_a_home_that_is_not_empty_are_left_alone(home: Path
 
 
 def test_a_running_cluster_is_not_restored_over(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cluster import backup as room
+    from cluster import restore as room
     from cluster.run_record import Run, write_run
 
     backup(load_settings(home), tmp_path / "b")

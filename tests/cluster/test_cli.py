@@ -23,13 +23,14 @@ from cluster.console import run
 from configs.settings import ensure_secrets, load_settings, make_settings, save_settings
 
 SURFACE = {
-    "up", "down", "status", "doctor", "train", "evaluate", "predict", "bench",
+    "up", "down", "status", "doctor", "backup", "restore", "train", "evaluate", "predict", "bench",
     "bars import", "bars backfill", "bars gaps", "bars export",
     "models list", "models show", "models promote", "models rollback", "models trust", "models replay",
     "ledger verify", "ledger show",
     "key issue", "key accept", "key revoke", "key list", "key certificate",
     "token issue", "token revoke", "token list-revoked", "token keys list", "token keys rotate", "token keys retire",
-    "schedule show", "schedule run", "schedule pause", "schedule resume", "node head", "node worker", "node windows",
+    "schedule show", "schedule run", "schedule pause", "schedule resume", "roll", "deploy nginx",
+    "node head", "node worker", "node windows", "node wireguard",
 }  # fmt: skip
 
 

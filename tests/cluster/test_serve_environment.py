@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.nodes import ray_environment, temp_dir
-from cluster.serve_environment import PROGRAM, bundled_haproxy, serve_environment
+from cluster.serve_environment import PROGRAM, SUPERVISION, bundled_haproxy, serve_environment
 from configs.settings import ensure_secrets, make_settings
 
 CONFIG = """global
@@ -57,9 +57,9 @@ def test_the_sockets_path_is_short_enough(tmp_path: Path) -> None:
     assert len(path) + len("/" + "0" * 56) <= 97
 
 
-def test_rays_own_proxy_needs_nothing(tmp_path: Path) -> None:
+def test_rays_own_proxy_is_only_watched(tmp_path: Path) -> None:
     settings = make_settings(home=tmp_path, serve_proxy="ray")
-    assert serve_environment(settings, tmp_path, (1, 2, 3, 4)) == {}
+    assert serve_environment(settings, tmp_path, (1, 2, 3, 4)) == SUPERVISION
 
 
 def test_the_program_puts_the_configuration_right_and_haproxy_takes_it(tmp_path: Path) -> None:
