@@ -93,7 +93,7 @@ def up(
         attach.stay(resolved, record)
 
 
-@app.command(epilog=example("git pull && lstmc roll"))
+@app.command(epilog=example("lstmc roll"))
 def roll(as_json: Json = False) -> None:
     """Let the code as it is now take over from the one that runs, without a failed request. Not for new packages or settings."""
     from cluster.progress import Progress

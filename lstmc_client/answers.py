@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Self
 
 _TIMES = frozenset(
-    "as_of target_time made_at next_bar_due period_from period_to live_since trained_from trained_until champion_since market_time".split()
+    "as_of target_time made_at next_bar_due next_open period_from period_to live_since trained_from trained_until champion_since market_time".split()
 )
 
 
@@ -85,6 +85,9 @@ class Prediction(_Answer):
     reason: str
     next_bar_due: datetime
     skill: tuple[SkillCard, ...]
+    reason_code: str = ""
+    market_open: bool = True
+    next_open: datetime | None = None
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Self:
@@ -115,6 +118,7 @@ class Signal(_Answer):
     reason: str
     model_id: str
     stale: bool
+    reason_code: str = ""
 
 
 @dataclass(frozen=True)

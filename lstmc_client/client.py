@@ -158,7 +158,7 @@ class Client:
         waited = 0.0
         while True:
             try:
-                answer = self._http.send(request)
+                answer = self._send(request)
             except httpx.HTTPError as error:
                 raise self._unreachable(error) from error
             if answer.status_code == 304 and known is not None:
@@ -169,6 +169,12 @@ class Client:
                 return answer
             trouble = error_of(answer)
             waited += self._wait(trouble.retry_after, waited, trouble)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._http.send(request)
+        except httpx.RemoteProtocolError:  # a kept connection was closed meanwhile, as a reloaded nginx does
+            return self._http.send(request)
 
     def _wait(self, seconds: float | None, waited: float, trouble: LstmcClientError) -> float:
         """Sleep and return how long; `trouble` when that does not help or would be too long in all."""

@@ -26,7 +26,9 @@ class Event:
 
     @cached_property
     def predictions(self) -> dict[str, Prediction]:
-        return {key: Prediction.of(said) for key, said in self.data.get("forecasts", {}).items()}
+        pooled = self.data.get("skill", {})  # once an event, not once a symbol
+        found = self.data.get("forecasts", {})
+        return {key: Prediction.of({"skill": pooled.get(said["timeframe"], ()), **said}) for key, said in found.items()}
 
     @cached_property
     def signals(self) -> dict[str, Signal]:

@@ -36,6 +36,7 @@ def ledger_lookups(settings: Settings) -> Lookups:
     opened: list[Any] = []
 
     def read(ask: HistoryAsk) -> list[dict[str, Any]]:
+        from actors.ledger_chains import SEEN
         from actors.prediction_ledger import PredictionLedger
 
         if not opened:
@@ -43,9 +44,11 @@ def ledger_lookups(settings: Settings) -> Lookups:
         past: list[dict[str, Any]] = opened[0].history(
             ask.symbol, ask.timeframe, ask.limit, ask.before, since=ask.since, after=ask.after
         )
-        for horizon in (horizon for forecast in past for horizon in forecast["horizons"]):
-            for name in ON_RECORD_ONLY:
-                horizon.pop(name, None)
+        for forecast in past:
+            forecast.pop(SEEN, None)
+            for horizon in forecast["horizons"]:
+                for name in ON_RECORD_ONLY:
+                    horizon.pop(name, None)
         return past
 
     async def history(ask: HistoryAsk) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def test_a_second_life_reads_a_window_and_says_the_same(world: LiveWorld) -> Non
     first = world.live()
     first.step()
     run(world, first, 80)
-    serving = first._serving["H1"]
+    serving = first._swap.serving["H1"]
     counting = Counting(world.ledger)
     again = LiveRecord(counting, world.settings.symbols)
     again.catch_up(serving.version, serving.since)
@@ -68,7 +68,7 @@ def test_a_ledger_that_does_not_say_what_was_learned_is_read_from_the_start(worl
     first = world.live()
     first.step()
     run(world, first, 12)
-    serving = first._serving["H1"]
+    serving = first._swap.serving["H1"]
     old = Counting(world.ledger)
     newest = {s: body | {"horizons": [h | {"widths": None} for h in body["horizons"]]}
               for s, body in world.ledger.newest("H1", ["EURUSD"]).items()}  # fmt: skip
