@@ -63,9 +63,9 @@ def how_ended(job: Job | None, now: datetime) -> str:
         return job.status.lower()
     if job.status == "PENDING":
         return "stuck" if now - job.started >= PENDING_LIMIT else ""
-    if job.wall is not None and now - job.started >= job.wall:
-        return "overran"
-    return "" if job.alive else "lost"
+    if not job.alive:
+        return "lost"
+    return "overran" if job.wall is not None and now - job.started >= job.wall else ""
 
 
 def ask(log: RunLog, entry: Entry, slot: datetime, until: datetime, asked_by: str) -> RunLog:

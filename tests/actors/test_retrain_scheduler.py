@@ -234,6 +234,7 @@ STARTED = at("2024-03-05 06:00")
         (Job("a", "RUNNING", STARTED, wall=timedelta(minutes=30)), 30, "overran"),
         (Job("a", "RUNNING", STARTED), 10_000, ""),  # nobody gave it a wall
         (Job("a", "RUNNING", STARTED, alive=False), 1, "lost"),
+        (Job("a", "RUNNING", STARTED, alive=False, wall=timedelta(minutes=30)), 90, "lost"),
         (Job("a", "SUCCEEDED", STARTED, alive=False), 1, "succeeded"),
         (Job("a", "FAILED", STARTED), 1, "failed"),
         (Job("a", "STOPPED", STARTED), 1, "stopped"),
