@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from actors.model_swap import ModelSwap, Serving, unsound
 from actors.signals import make_signal
 from configs.settings import Settings
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable
-from market.market_clock import add_open_time, is_open, next_week_open
+from market.market_clock import add_open_time, grace, is_open, next_week_open
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 
@@ -287,9 +287,9 @@ class Forecaster:
         return make_signal(forecast, serving.version.gate, spreads.get(forecast.symbol), barred=barred).to_dict()
 
     def _why_barred(self, forecast: Forecast) -> tuple[str, str]:
-        """Code and reason: the next bar is overdue, 60 market and 15 wall seconds after its close, or the market closed."""
+        """Code and reason: the next bar is overdue, or the market closed."""
         due, now = add_open_time(forecast.as_of, Timeframe.parse(forecast.timeframe).delta), self._now()
-        if now > due + timedelta(seconds=60 + 15 * self._settings.speed):
+        if now > due + grace(self._settings.speed):
             return "stale", f"the data is stale: the next bar was due at {iso_utc(due)}"
         if not is_open(now):
             return "market_closed", f"the market is closed; it opens at {iso_utc(next_week_open(now))}"

@@ -28,7 +28,7 @@ import structlog
 
 from actors.rate_limiter import RateLimiterActor
 from configs.settings import Settings, load_settings
-from market.errors import LstmcError, MarketUnavailable, NodeDown, NotRunning, VersionsDisagree
+from market.errors import ClusterError, LstmcError, MarketUnavailable, NodeDown, NotRunning, VersionsDisagree
 from market.forecasts import BoardUpdate, HorizonForecast
 from mt5_actor_windows.node import APART
 from mt5_actor_windows.versions import mismatch, versions
@@ -117,19 +117,26 @@ def start_actors(settings: Settings) -> list[str]:
     return names
 
 
-def renew_actors(settings: Settings) -> list[str]:
+def renew_actors(settings: Settings, jobs: Callable[[Settings], Jobs]) -> list[str]:
     """End ours on this side and create them anew, with the code as it is now; what they held is made again from what is
-    stored. The terminal's actor stays where its host is another machine, with an installation of its own."""
-    for name in ("forecaster", "market_data", *(["mt5"] if settings.plays_terminal else [])):
+    stored. The terminal's actor stays where its host is another machine, with an installation of its own, and so does
+    the rate limiter: a new one would not know who has asked how often. ClusterError when one does not end."""
+    for name in ("forecaster", "market_data", "schedule", *(["mt5"] if settings.plays_terminal else [])):
         with contextlib.suppress(NotRunning):
             ray.kill(_lookup(name))
-        while True:  # until the name is free
-            try:
-                _lookup(name)
-            except NotRunning:
-                break
-            time.sleep(0.05)
-    return start_actors(settings)
+        _await_end(name)
+    return start_actors(settings) + ([start_schedule(settings, jobs)] if settings.schedule else [])
+
+
+def _await_end(name: str) -> None:
+    deadline = time.monotonic() + MEET_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            _lookup(name)
+        except NotRunning:
+            return
+        time.sleep(0.05)
+    raise ClusterError(f"The actor {name} did not end within {MEET_SECONDS:.0f} s.", hint="Roll again.")
 
 
 def start_schedule(settings: Settings, jobs: Callable[[Settings], Jobs]) -> str:

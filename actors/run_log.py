@@ -7,7 +7,6 @@ outlives it. Where the two differ Ray is right: see retrain_scheduler.py. Decide
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.durations import parse_budget
 from market.errors import ConfigError
+from tuning.bundle import write_whole
 
 KEPT = 500  # closed runs: about half a year of the shipped timetable
 BY_HAND = "hand"
@@ -139,9 +139,4 @@ class RunLogFile:
             held = [before]
             yield held
             if held[0] != before:
-                temporary = self.path.with_suffix(".tmp")
-                with open(temporary, "wb") as file:
-                    file.write(_JSON.dump_json(held[0], indent=1))
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(self.path)
+                write_whole(self.path, _JSON.dump_json(held[0], indent=1))

@@ -1,4 +1,4 @@
-"""A private installation for a benchmark: its own home, free ports, and nothing of it left afterwards."""
+"""A private installation for a benchmark: its own home, free ports, and nothing of it left afterwards. Runs the code beside it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.nodes import PORT_FLAGS, free_ports, stop
-from configs.settings import Settings, load_settings
+from configs.settings import ROOT, Settings, load_settings
+
+LSTMC = str(Path(sys.executable).parent / "lstmc")
+
+
+def shell(home: Path, **more: str) -> dict[str, str]:
+    """This process's environment for commands on `home`, without what speaks of another cluster."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))}
+    return clean | {"LSTMC_HOME": str(home), "PYTHONPATH": str(ROOT)} | more
 
 
 @contextmanager
 def live_cluster(home: Path, *flags: str, **environment: str) -> Iterator[Settings]:
     """`lstmc up` with `flags`, without training; `environment`: settings that have no flag (LSTMC_...)."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))}
     ports = zip(PORT_FLAGS.values(), map(str, free_ports(len(PORT_FLAGS))), strict=True)
     words = [word for pair in ports for word in pair]
-    program = str(Path(sys.executable).parent / "lstmc")
-    command = [program, "up", "--detach", "--no-train", *words, *flags]
+    command = [LSTMC, "up", "--detach", "--no-train", *words, *flags]
     try:
-        subprocess.run(command, check=True, stdout=sys.stderr, env=clean | {"LSTMC_HOME": str(home)} | environment)
+        subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr, env=shell(home, **environment))
         yield load_settings(home)
     finally:
         stop(home)

@@ -5,7 +5,6 @@ process. On loopback, free ports and temporary folders; ends exactly what it sta
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,14 +18,13 @@ from typing import Any
 import psutil
 
 from benchmarks.embedded_postgres import Postgres
+from benchmarks.live_cluster import LSTMC, live_cluster, shell
 from benchmarks.nginx_process import Nginx
-from cluster import health, nodes
-from cluster.nodes import PORT_FLAGS, free_ports
+from cluster import health
 from cluster.run_record import members, read_run
 from configs.settings import ROOT, Settings, ensure_secrets, load_settings, make_settings
 from market.errors import ClusterError
 
-LSTMC = str(Path(sys.executable).parent / "lstmc")
 SPEED = 600  # an H1 bar every six seconds
 SYMBOLS = "EURUSD,GBPUSD,USDJPY"
 STARTED = {"Api": 2, "Predictor": 1}  # replicas
@@ -35,7 +33,7 @@ STARTED = {"Api": 2, "Predictor": 1}  # replicas
 @dataclass
 class Installation:
     home: Path
-    ports: dict[str, int]
+    port: int
     postgres: Postgres
     nginx: Nginx
     token_file: Path
@@ -48,7 +46,7 @@ class Installation:
     def lstmc(self, *words: str, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         """The command as a user calls it, on this home; its output as text, whatever its exit code."""
         return subprocess.run(
-            [LSTMC, *words], cwd=ROOT, env=environment(self.home), capture_output=True, text=True, timeout=seconds
+            [LSTMC, *words], cwd=ROOT, env=shell(self.home, **MORE), capture_output=True, text=True, timeout=seconds
         )
 
     def new_token(self) -> None:
@@ -62,7 +60,7 @@ class Installation:
 
     def get(self, path: str) -> Any:
         """What the API says, past nginx and the load; None while it does not answer with 200."""
-        status, body = health.http_get(f"http://127.0.0.1:{self.ports['port']}{path}", self.token_file.read_text())
+        status, body = health.http_get(f"http://127.0.0.1:{self.port}{path}", self.token_file.read_text())
         return body if status == 200 else None
 
     def status(self) -> dict[str, Any]:
@@ -89,8 +87,8 @@ class Installation:
         return self.pids("ray::ServeReplica:lstmc:Predictor")
 
     def proxy(self) -> set[int]:
-        """Who listens on Serve's port: HAProxy where it is in use, else the proxy actor."""
-        return self.pids("haproxy") or self.pids("ray::ProxyActor")
+        """Who listens on Serve's port. Not the proxy actor that Serve keeps behind HAProxy."""
+        return self.pids("haproxy" if self.settings.serve_proxy == "haproxy" else "ray::ProxyActor")
 
     def controller(self) -> set[int]:
         return self.pids("ray::ServeController")
@@ -99,14 +97,10 @@ class Installation:
         return self.pids("ray::ForecasterActor")
 
 
-def environment(home: Path) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))}
-    return clean | {
-        "LSTMC_HOME": str(home),
-        "LSTMC_REQUESTS_PER_MINUTE": "1000000",  # the load is one subject
-        "LSTMC_TRUSTED_PROXIES": "127.0.0.1",
-        "PYTHONPATH": str(ROOT),
-    }
+MORE = {
+    "LSTMC_REQUESTS_PER_MINUTE": "1000000",  # the load is one subject
+    "LSTMC_TRUSTED_PROXIES": "127.0.0.1",
+}
 
 
 @contextmanager
@@ -119,16 +113,10 @@ def installation(rate: float) -> Iterator[Installation]:
         stack.callback(postgres.remove)
         ensure_secrets(make_settings(home=home))
         (home / "secrets" / "ledger_url").write_text(postgres.url)
-        ports = dict(zip(PORT_FLAGS, free_ports(len(PORT_FLAGS)), strict=True))
-        flags = [word for name, port in ports.items() for word in (PORT_FLAGS[name], str(port))]
-        stack.callback(nodes.stop, home)
         words = ["--profile", "production", "--market", "simulated", "--speed", str(SPEED), "--symbols", SYMBOLS]
-        up = [LSTMC, "up", *words, "--no-train", "--detach", *flags]
-        subprocess.run(up, cwd=ROOT, env=environment(home), check=True, stdout=subprocess.DEVNULL)
-        nginx = stack.enter_context(
-            Nginx(folder / "nginx", [f"127.0.0.1:{ports['port']}"], rate=10_000, connections=1000)
-        )
-        made = Installation(home, ports, postgres, nginx, folder / "token", folder / "load.jsonl")
+        port = stack.enter_context(live_cluster(home, *words, **MORE)).port
+        nginx = stack.enter_context(Nginx(folder / "nginx", [f"127.0.0.1:{port}"], rate=10_000, connections=1000))
+        made = Installation(home, port, postgres, nginx, folder / "token", folder / "load.jsonl")
         made.new_token()
         until(lambda: len(made.api()) == STARTED["Api"], 60, "both Api replicas")
         stack.enter_context(_load(made, rate))

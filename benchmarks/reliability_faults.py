@@ -68,7 +68,9 @@ def all_replicas(made: Installation) -> str:
 def proxy(made: Installation) -> str:
     gone = made.proxy()
     _kill(gone)
-    return _replaced(made.proxy, gone)
+    said = _replaced(made.proxy, gone)
+    seconds = until(lambda: made.get("/readyz"), PATIENCE, "an answer through the new proxy")
+    return f"{said}; it answered {seconds:.1f} s later"
 
 
 def controller(made: Installation) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cluster import fill, health
+from cluster import fill, health, jobs
 from cluster.bootstrap import connect, leave
 from cluster.progress import Progress
 from configs.settings import Settings
@@ -40,7 +40,7 @@ def roll(settings: Settings, progress: Progress) -> dict[str, Any]:
             hint = "The old version goes on serving. `lstmc status` has the reason; mend the code, then roll again."
             raise ClusterError(f"The new version did not start: {error}", hint=hint) from None
         progress.say("the HTTP side runs the code as it is now")
-        actors = renew_actors(settings)
+        actors = renew_actors(settings, jobs.RayJobs)
         _await_forecasts(before, progress)
         progress.say(f"so do the actors: {', '.join(actors)}")
     finally:

@@ -55,6 +55,11 @@ def next_week_open(moment: datetime) -> datetime:
     return week_open(week_open(moment) + WEEK + timedelta(hours=2))
 
 
+def grace(speed: float) -> timedelta:
+    """How late a bar may be, in market time: 60 market seconds for the bar, 15 wall seconds for reading and computing."""
+    return timedelta(seconds=60 + 15 * speed)
+
+
 def add_open_time(moment: datetime, span: timedelta) -> datetime:
     """`moment` plus `span` of open market time: closed weekends are stepped over. `span` >= 0."""
     if not is_open(moment):

@@ -18,7 +18,7 @@ import orjson
 
 from configs.settings import Settings
 from market.forecasts import BoardUpdate, iso_utc, parse_utc
-from market.market_clock import add_open_time, holiday_at
+from market.market_clock import add_open_time, grace, holiday_at
 from market.symbols import CATALOGUE
 from market.timeframes import Timeframe
 from serve_app.condition import Condition, MarketHours, condition_of, signal_under, source_problem, stale_after
@@ -90,8 +90,7 @@ class Board:
 
     @property
     def grace(self) -> timedelta:
-        """How late a bar may be: 60 market seconds for the bar, 15 wall seconds for reading and computing."""
-        return timedelta(seconds=60 + 15 * self.speed)
+        return grace(self.speed)
 
     # Writing
 
