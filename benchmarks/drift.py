@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from actors.live_judge import LOOK_EVERY
+from benchmarks.feature_drift import TrainingFeatures
 from benchmarks.live_trust import CLOSES, GOOD_CLOSES, WRONG, first_alarm, simulated_losses
 from benchmarks.machine import machine
 from market.timeframes import Timeframe
-from tuning.drift import RECENT_BARS, TrainingFeatures, volatility_shift
+from tuning.drift import RECENT_BARS, volatility_shift
 from tuning.features import make_features
 from tuning.learners.baseline import fit_baselines
 from tuning.series import Series, make_series

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuning.drift import BINS, TrainingFeatures, psi, volatility_shift
+from benchmarks.feature_drift import BINS, TrainingFeatures, psi
+from tuning.drift import volatility_shift
 
 
 def test_psi_of_the_same_sample_is_zero_and_of_a_moved_one_is_its_definition() -> None:
