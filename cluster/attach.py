@@ -47,14 +47,19 @@ def age_words(market_seconds: float | None) -> str:
     return " ".join(parts[:2] if days or hours else parts[:1]) or "0 s"
 
 
-def stay(settings: Settings, run: Run) -> None:
-    """Stay attached with one status line; Ctrl-C (or TERM) ends what `up` started."""
+def heed_stop_signals() -> None:
+    """TERM interrupts as Ctrl-C does, and Ctrl-C in a shell's background job too, where it is switched off."""
 
-    def end(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for stop_signal in (signal.SIGINT, signal.SIGTERM):  # a shell's background job has SIGINT switched off
-        signal.signal(stop_signal, end)
+    for stop_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop_signal, interrupt)
+
+
+def stay(settings: Settings, run: Run) -> None:
+    """Stay attached with one status line; Ctrl-C (or TERM) ends what `up` started."""
+    heed_stop_signals()  # joining the cluster gave TERM a handler of Ray's
     note("Ctrl-C ends everything that was started.")
     try:
         with Progress(quiet_seconds=QUIET_SECONDS) as progress:

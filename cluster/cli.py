@@ -80,10 +80,11 @@ def up(
     }  # fmt: skip
     if market is not None:
         one_of(market, ("simulated", "recorded", "mt5", "http"), "market")
+    attach.heed_stop_signals()
     with Progress() as progress:
         try:
             resolved, record, started = bootstrap.up(given, progress, profile=profile)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # the latter is Ray's answer to TERM
             progress.say("interrupted: ending what was started")
             bootstrap.abandon(given, profile)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ LIVE = {"ray", "faults"}
 # Fast and pure first. The browser comes last: Playwright keeps an event loop on the thread it was started on.
 LATER = ("windows", "faults", "ray", "browser")
 HERE = Path(__file__).parent
+
+# For the private Rays of tests; Ray would write a token of its own into the home of whoever runs them.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

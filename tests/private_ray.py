@@ -11,7 +11,9 @@ from contextlib import contextmanager
 @contextmanager
 def private_ray(cpus: int = 2) -> Iterator[None]:
     import ray
+    from ray._private.authentication_test_utils import reset_auth_token_state
 
+    reset_auth_token_state()  # a command in this process may have shown Ray the token of another cluster
     folder = tempfile.mkdtemp(prefix="lstmc-ray-", dir="/tmp")  # sockets want a short path
     try:
         ray.init(

@@ -48,8 +48,9 @@ def test_a_dead_head_is_cleared_away_with_all_it_left_behind(settings: Settings)
 def test_an_interrupted_up_leaves_nothing(settings: Settings) -> None:
     ports = [word for name, flag in PORT_FLAGS.items() for word in (flag, str(getattr(settings, name)))]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))} | {"PYTHONFAULTHANDLER": "1"}
+    background = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # a shell switches Ctrl-C off for its background jobs
     up = subprocess.Popen(
-        [LSTMC, "--home", str(settings.home_path), "up", "--symbols", "EURUSD", "--no-train", *ports],
+        [*background, LSTMC, "--home", str(settings.home_path), "up", "--symbols", "EURUSD", "--no-train", *ports],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -33,8 +33,10 @@ def fit_or_be_lost(victim: str, told: str, *unit: object) -> ChainState:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     import ray
+    from ray._private.authentication_test_utils import reset_auth_token_state
     from ray.cluster_utils import Cluster
 
+    reset_auth_token_state()  # a command in this process may have shown Ray the token of another cluster
     # It would note the address where every user's `ray` looks for it.
     monkeypatch.setattr("ray._private.utils.write_ray_address", lambda *_: None)
 
@@ -64,7 +66,7 @@ def test_units_of_a_lost_node_run_again_on_another(cluster: object, tmp_path: Pa
         told.read_text()  # returns when a unit runs on the node
         cluster.remove_node(node, allow_graceful=False)  # type: ignore[attr-defined]
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)  # should no unit ever run there, pytest must end all the same
     killer.start()
     units = [(node.node_id, str(told), c.family, c.settings, c.seed, c.horizons, c.starts, c.links) for c in chains]
     made = list(units_on_ray()(fit_or_be_lost, units))
