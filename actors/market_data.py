@@ -20,7 +20,7 @@ from actors.answers import Answer, answer_of, moment_of, opens_of, stamp_of
 from actors.clock_guard import ClockGuard
 from actors.rolling_reread import SLICE_BARS, RollingReread
 from actors.tick_probe import TickProbe
-from market.bar_store import Appended, BarStore
+from market.bar_store import Appended, BarStore, classify
 from market.bars import BAR_SCHEMA, BarSource, empty_bars, validate
 from market.broker_clock import detect
 from market.calendar import are_among
@@ -383,16 +383,25 @@ class MarketData:
         appended = Appended(empty_bars(), empty_bars(), 0)
         if judged:
             bad = pa.concat_tables([bad for _, bad in judged])
+            fresh = self._fresh([good for good, _ in judged if good.num_rows])
             with self._lock:
                 if bad.num_rows:
                     self._store.quarantine(bad)
-                appended = self._store.append(pa.concat_tables([good for good, _ in judged]))
+                appended = self._store.append(fresh)
             self._remember(appended)
         grew = [self._grew(answer, appended.added) for answer in answers]  # before any of them counts
         for answer, more in zip(answers, grew, strict=True):
             self._note(answer, more)
         self._coverage.save()
         return [rows for key in self._keys if (rows := _of(appended.added, key)).num_rows]
+
+    def _fresh(self, good: list[pa.Table]) -> pa.Table:
+        """Without what is stored just so, as far as memory reaches: for bars asked for again the store would have to read."""
+        if not good:
+            return empty_bars()
+        known = [self._remembered_from(_key(bars), stamp_of(pc.min(bars["open_time"]).as_py())) for bars in good]
+        found = classify(pa.concat_tables(known), pa.concat_tables(good))
+        return pa.concat_tables([found.added, found.revised])
 
     def _note_refused(self, good: pa.Table, bad: pa.Table) -> None:
         """A series whose newest bar is none stands still, which must not look like a quiet market."""
@@ -427,8 +436,11 @@ class MarketData:
     def _remembered_opens(self, key: Key) -> np.ndarray:
         return opens_of(self._remembered(key))
 
+    def _remembered_from(self, key: Key, open: np.datetime64) -> pa.Table:
+        return self._remembered(key).slice(int(np.searchsorted(self._remembered_opens(key), open)))
+
     def _judge(self, bars: pa.Table) -> tuple[pa.Table, pa.Table]:
-        key = (bars["symbol"][0].as_py(), bars["timeframe"][0].as_py())
+        key = _key(bars)
         first = bars["open_time"][0]
         context = self._before(key, first.as_py())
         good, bad = validate(pa.concat_tables([context, bars]), Timeframe.parse(key[1]))
@@ -468,6 +480,10 @@ class MarketData:
             else:
                 with self._lock:
                     self._memory[key] = self._store.tail(*key, MEMORY_BARS)
+
+
+def _key(bars: pa.Table) -> Key:
+    return bars["symbol"][0].as_py(), bars["timeframe"][0].as_py()
 
 
 def _pairs(bars: pa.Table) -> list[Key]:

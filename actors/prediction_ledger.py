@@ -69,12 +69,13 @@ class PredictionLedger:
         with self._database.writing() as db:
             rows, head = self._chains.end(db, "outcomes")
             seen = {SEEN: {"rows": rows, "head": head}}
+            bodies = [self._with_times(forecast) | seen for forecast in made]
+            there = _those_there(db, bodies)
             new: dict[tuple[str, ...], dict[str, Any]] = {}
-            for forecast in made:
-                body = self._with_times(forecast) | seen
+            for body in bodies:
                 key = tuple(body[name] for name in KEY_FIELDS)
-                if key not in new and not _is_there(db, key):
-                    new[key] = body
+                if key not in there:
+                    new.setdefault(key, body)
             columns = [dict(zip(KEY_FIELDS, key, strict=True)) for key in new]
             numbers = self._chains.link(db, "forecasts", list(zip(columns, new.values(), strict=True)))
             waiting = [
@@ -180,6 +181,9 @@ class PredictionLedger:
             return self._chains.verify(db)
 
 
-def _is_there(db: sa.Connection, key: tuple[str, ...]) -> bool:
-    where = (forecasts.c[name] == value for name, value in zip(KEY_FIELDS, key, strict=True))
-    return db.execute(sa.select(forecasts.c.seq).where(*where)).first() is not None
+def _those_there(db: sa.Connection, bodies: Sequence[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """Keys on record among those of `bodies`, and some beside them."""
+    closes, models = ({body[name] for body in bodies} for name in ("as_of", "model_id"))
+    columns = (forecasts.c[name] for name in KEY_FIELDS)
+    where = forecasts.c.as_of.in_(closes), forecasts.c.model_id.in_(models)
+    return {tuple(row) for row in db.execute(sa.select(*columns).where(*where))}

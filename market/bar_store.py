@@ -143,7 +143,7 @@ class BarStore:
             return Appended(empty_bars(), empty_bars(), 0)
         with self._turn():
             known = self._known(bars)
-            result = _dated(_classify(known, bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)), self._now())
+            result = _dated(classify(known, bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)), self._now())
             if result.changed:
                 self._commit(pa.concat_tables([result.added, result.revised]))
                 self._remember(result.added)
@@ -373,8 +373,8 @@ def _index(rows: pa.Table) -> dict[tuple[str, str], Span]:
     }
 
 
-def _classify(known: pa.Table, bars: pa.Table) -> Appended:
-    """Split incoming `bars` against the newest `known` rows. Within a batch, later rows of a key follow earlier ones."""
+def classify(known: pa.Table, bars: pa.Table) -> Appended:
+    """Split incoming `bars` against the newest `known` rows, BAR_SCHEMA both. Later rows of a key follow earlier ones."""
     both = pa.concat_tables([known, bars]).combine_chunks()
     ids, opens = _group_ids(both), _opens(both)
     order = np.lexsort((np.arange(both.num_rows), opens, ids))  # stable: known first, then arrival
