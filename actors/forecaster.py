@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from actors import model_swap
@@ -27,7 +28,7 @@ from tuning.model_version import ModelVersion
 
 UPDATES_KEPT = 64
 
-Tail = Callable[[str, str, int], pa.Table]
+Tails = Callable[[Sequence[str], str, int], Mapping[str, pa.Table]]  # symbols, timeframe, n -> newest n bars of each
 Predict = Callable[[str, dict[str, pa.Table]], Mapping[str, tuple[HorizonForecast, ...]]]
 
 
@@ -49,7 +50,7 @@ class Forecaster:
         self,
         *,
         registry: Champions,
-        tail: Tail,
+        tails: Tails,
         predict: Predict,
         warm: model_swap.Warm,
         publish: Callable[[BoardUpdate], None],
@@ -62,7 +63,7 @@ class Forecaster:
         bars_since: BarsSince | None = None,
         beside: model_swap.Beside = model_swap.at_once,
     ) -> None:
-        self._registry, self._tail, self._predict = registry, tail, predict
+        self._registry, self._tails, self._predict = registry, tails, predict
         self._swap = ModelSwap(registry, warm, self._rehearse, wall, beside)
         self._publish = publish
         self._record = ForecastRecord(ledger, spool, wall, now, bars_since, settings.symbols)
@@ -132,11 +133,8 @@ class Forecaster:
 
     def _rehearse(self, serving: Serving) -> str:
         """What is wrong with the forecasts of the newest bars by a model that is to serve. On another thread."""
-        tails = {
-            symbol: self._tail(symbol, serving.version.timeframe, serving.bars_needed)
-            for symbol in self._settings.symbols
-            if symbol in serving.version.symbols
-        }
+        symbols = [symbol for symbol in self._settings.symbols if symbol in serving.version.symbols]
+        tails = self._tails(symbols, serving.version.timeframe, serving.bars_needed)
         bars = {symbol: table for symbol, table in tails.items() if table.num_rows >= serving.bars_needed}
         answers = self._predict(serving.version.id, bars) if bars else {}
         silent = [f"no forecast of {symbol}" for symbol in bars if symbol not in answers]
@@ -195,7 +193,8 @@ class Forecaster:
             self._swap.answered(timeframe)
         self._record.settle(*bars.values())
         self._record.learn(serving.version, serving.since)
-        made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving) for s in bars if s in answers]
+        version = self._data_version()
+        made = [self._forecast_of(s, timeframe, bars[s], answers[s], serving, version) for s in bars if s in answers]
         for symbol in bars.keys() - answers.keys():
             self._unable[f"{symbol}/{timeframe}"] = (
                 "forecast_failed",
@@ -220,15 +219,14 @@ class Forecaster:
     def _enough_bars(self, timeframe: str, symbols: list[str], serving: Serving) -> dict[str, pa.Table]:
         """Symbol -> newest bars, for the symbols that the model knows and that have enough of them."""
         found = {}
-        want = max(serving.bars_needed, self._settings.board_bars + 1)
-        for symbol in symbols:
-            key = f"{symbol}/{timeframe}"
-            if symbol not in serving.version.symbols:
-                why = f"{serving.version.id} was not trained on {symbol}: run `lstmc train`."
-                self._unable[key] = "model_missing", why
-                self._due.discard((symbol, timeframe))
-                continue
-            bars = self._tail(symbol, timeframe, want)
+        known = [symbol for symbol in symbols if symbol in serving.version.symbols]
+        for symbol in set(symbols) - set(known):
+            why = f"{serving.version.id} was not trained on {symbol}: run `lstmc train`."
+            self._unable[f"{symbol}/{timeframe}"] = "model_missing", why
+            self._due.discard((symbol, timeframe))
+        tails = self._tails(known, timeframe, max(serving.bars_needed, self._settings.board_bars + 1))
+        for symbol in known:
+            key, bars = f"{symbol}/{timeframe}", tails[symbol]
             if bars.num_rows < serving.bars_needed:
                 why = f"{bars.num_rows} bars of {symbol} are stored, {serving.bars_needed} are needed."
                 self._unable[key] = "forecast_failed", why
@@ -238,7 +236,13 @@ class Forecaster:
         return found
 
     def _forecast_of(
-        self, symbol: str, timeframe: str, bars: pa.Table, horizons: tuple[HorizonForecast, ...], serving: Serving
+        self,
+        symbol: str,
+        timeframe: str,
+        bars: pa.Table,
+        horizons: tuple[HorizonForecast, ...],
+        serving: Serving,
+        data_version: str,
     ) -> Forecast:
         close = bars["close"][-1].as_py()
         adapted = [self._record.live.adapt(symbol, timeframe, close, horizon) for horizon in horizons]
@@ -249,7 +253,7 @@ class Forecaster:
             last_close=close,
             horizons=tuple(replace(h, skill=self._skill(serving.version, h.bars, symbol)) for h in adapted),
             model_id=serving.version.id,
-            data_version=self._data_version(),
+            data_version=data_version,
             made_at=self._wall(),
             market=self._market(),
         )
@@ -398,10 +402,9 @@ class Forecaster:
 def _rows(bars: pa.Table, n: int) -> list[list[Any]]:
     """The newest `n` bars as [close_time, open, high, low, close]."""
     newest = bars.slice(max(0, bars.num_rows - n))
-    times = [iso_utc(time) for time in newest["close_time"].to_pylist()]
-    return [
-        list(row) for row in zip(times, *(newest[c].to_pylist() for c in ("open", "high", "low", "close")), strict=True)
-    ]
+    closes = np.datetime_as_string(newest["close_time"].to_numpy().astype("datetime64[s]"))
+    prices = (newest[name].to_numpy().tolist() for name in ("open", "high", "low", "close"))
+    return [[f"{close}Z", *row] for close, *row in zip(closes.tolist(), *prices, strict=True)]
 
 
 def _without_counts(problem: str) -> str:

@@ -17,7 +17,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -282,8 +282,8 @@ class MarketDataActor:
     def status(self) -> dict[str, Any]:
         return self._core.status()
 
-    def tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
-        return self._core.tail(symbol, timeframe, n)
+    def tails(self, symbols: Sequence[str], timeframe: str, n: int) -> dict[str, pa.Table]:
+        return {symbol: self._core.tail(symbol, timeframe, n) for symbol in symbols}
 
     def _run(self) -> None:
         while not self._backfilled():
@@ -353,7 +353,7 @@ class ForecasterActor:
         self._closed: queue.SimpleQueue[list[pa.Table]] = queue.SimpleQueue()
         self._core = Forecaster(
             registry=Registry.of(settings),
-            tail=self._tail,
+            tails=self._tails,
             predict=_predict,
             warm=_warm,
             publish=_publish,
@@ -385,12 +385,12 @@ class ForecasterActor:
     def _figures(self) -> figures.Figures:
         return figures.of_forecaster(self._core.snapshot(), self._core.status(), self._settings.market_clock.now())
 
-    def _tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
+    def _tails(self, symbols: Sequence[str], timeframe: str, n: int) -> dict[str, pa.Table]:
         """From the market data actor's memory; from the store while that actor is away."""
         try:
-            return ray.get(market_data().tail.remote(symbol, timeframe, n), timeout=10)
+            return ray.get(market_data().tails.remote(symbols, timeframe, n), timeout=10)
         except (ray.exceptions.RayError, LstmcError):
-            return self._store.tail(symbol, timeframe, n)
+            return {symbol: self._store.tail(symbol, timeframe, n) for symbol in symbols}
 
     def _run(self) -> None:
         while True:

@@ -33,19 +33,17 @@ def jsonable(value: Any) -> Any:
     """Dataclasses, enums, times and tuples as JSON has them, through and through."""
     if value is None or isinstance(value, str | int):
         return value
-    if is_dataclass(value):  # not dataclasses.asdict, which copies every leaf: half of what a forecast's record costs
-        return {name: jsonable(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, datetime):
-        return iso_utc(value)
-    if isinstance(value, Enum):
-        return value.value
+    if isinstance(value, float):
+        return value if isfinite(value) else None  # JSON has neither NaN nor infinity
     if isinstance(value, dict):
         return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [jsonable(v) for v in value]
-    if isinstance(value, float) and not isfinite(value):  # JSON has neither NaN nor infinity
-        return None
-    return value
+    if is_dataclass(value):  # not dataclasses.asdict, which copies every leaf: half of what a forecast's record costs
+        return {name: jsonable(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, datetime):
+        return iso_utc(value)
+    return value.value if isinstance(value, Enum) else value
 
 
 @dataclass(frozen=True)

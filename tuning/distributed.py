@@ -143,10 +143,12 @@ def units_on_ray(seconds_left: Callable[[], float] = lambda: inf) -> RunUnits:
 
     def run_units(function: Unit, arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         import ray
+        from ray.exceptions import ObjectLostError
 
         task = ray.remote(run_modestly).options(
             num_cpus=1,
             max_retries=MAX_RETRIES,
+            retry_exceptions=[ObjectLostError],  # what a worker says that outlives its raylet for a moment
             label_selector={"role": "!mt5"},
             name=getattr(function, "__name__", "unit"),
         )

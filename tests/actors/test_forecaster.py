@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,6 +96,9 @@ class World:
             s: tuple(HorizonForecast(h, as_of[s] + h * HOUR, 0.001, 1.0, q, None, 0.5) for h in (1, 24)) for s in bars
         }
 
+    def tails(self, symbols: Sequence[str], timeframe: str, n: int) -> dict[str, pa.Table]:
+        return {symbol: self.tail(symbol, timeframe, n) for symbol in symbols}
+
     def tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
         opens = np.array([START.replace(tzinfo=None) + i * HOUR for i in range(self.rows)], "datetime64[us]")
         close = 1.1 + 1e-4 * np.arange(self.rows)
@@ -109,7 +112,7 @@ class World:
     def forecaster(self, **changed: Any) -> Forecaster:
         given: dict[str, Any] = {
             "registry": self,
-            "tail": self.tail,
+            "tails": self.tails,
             "predict": self.predict,
             "warm": self.warm,
             "publish": self.published.append,
@@ -645,10 +648,10 @@ def test_a_second_life_serves_at_once_and_writes_nothing_twice(world: World) -> 
 
 
 def test_a_symbol_that_cannot_be_forecast_is_no_news_at_every_step(world: World) -> None:
-    def tail(symbol: str, timeframe: str, n: int) -> pa.Table:
-        return world.tail(symbol, timeframe, n) if symbol == "EURUSD" else world.tail(symbol, timeframe, n).slice(0, 1)
+    def tails(symbols: Sequence[str], timeframe: str, n: int) -> dict[str, pa.Table]:
+        return {symbol: world.tail(symbol, timeframe, n if symbol == "EURUSD" else 1) for symbol in symbols}
 
-    forecaster = world.forecaster(tail=tail)
+    forecaster = world.forecaster(tails=tails)
     forecaster.step()
     told = len(world.published)
     for _ in range(5):

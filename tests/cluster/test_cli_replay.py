@@ -57,7 +57,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     bundle, ledger = registry.load(model), PredictionLedger.of(settings)
     forecaster = Forecaster(
         registry=registry,
-        tail=store.tail,
+        tails=lambda symbols, timeframe, n: {symbol: store.tail(symbol, timeframe, n) for symbol in symbols},
         predict=lambda model_id, tails: bundle.forecast(tails),
         warm=lambda model_id, prove: {"ok": True, "reason": "", "bars_needed": bundle.bars_needed},
         publish=lambda update: None,

@@ -47,7 +47,7 @@ def test_a_dead_head_is_cleared_away_with_all_it_left_behind(settings: Settings)
 
 def test_an_interrupted_up_leaves_nothing(settings: Settings) -> None:
     ports = [word for name, flag in PORT_FLAGS.items() for word in (flag, str(getattr(settings, name)))]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))} | {"PYTHONFAULTHANDLER": "1"}
     up = subprocess.Popen(
         [LSTMC, "--home", str(settings.home_path), "up", "--symbols", "EURUSD", "--no-train", *ports],
         stderr=subprocess.PIPE,
@@ -65,7 +65,11 @@ def test_an_interrupted_up_leaves_nothing(settings: Settings) -> None:
     assert run is not None
     assert members(run)
     up.send_signal(signal.SIGINT)
-    _, rest = up.communicate(timeout=60)
+    try:
+        _, rest = up.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        up.send_signal(signal.SIGABRT)  # it says where it hangs
+        rest = up.communicate()[1]
     assert up.returncode == 130, said + rest
     assert "Traceback" not in rest
     assert members(run) == []
