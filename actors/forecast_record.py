@@ -15,10 +15,12 @@ from actors.forecast_spool import ForecastSpool, SpooledForecast, SpoolFull
 from actors.live_judge import LiveVerdict
 from actors.live_record import LiveRecord, Outcomes
 from market.forecasts import Forecast
+from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 
 RETRY_SECONDS = 5.0  # wall seconds in which a ledger that failed is left alone: each try may wait for its network
+LAG_SECONDS = 60.0  # wall seconds between two counts of outcomes that are known and not written
 BATCH = 500  # forecasts that are replayed between two looks at the market
 
 BarsSince = Callable[[str, str, datetime], pa.Table]
@@ -31,6 +33,7 @@ class Ledger(Outcomes, Protocol):
     def append(self, made: Iterable[Forecast | SpooledForecast]) -> int: ...
     def oldest_pending(self) -> dict[tuple[str, str], datetime]: ...
     def settle(self, *bars: pa.Table) -> int: ...
+    def waiting(self) -> dict[tuple[str, str], list[tuple[datetime, int]]]: ...
 
 
 class ForecastRecord:
@@ -49,7 +52,10 @@ class ForecastRecord:
         self._wall, self._market_now = wall, market_now
         self.live = LiveRecord(ledger, symbols)
         self._trouble = self._why_withheld = ""
-        self._again_at = self._withheld_until = wall()
+        self._again_at = self._withheld_until = self._count_lag_at = wall()
+        self.lag: int | None = (
+            None  # outcomes that stored bars show and the ledger lacks; None while it cannot be asked
+        )
 
     @property
     def waiting(self) -> int:
@@ -113,6 +119,24 @@ class ForecastRecord:
     def settle(self, *bars: pa.Table) -> None:
         """Join the outcomes that the newest bars show, one table per series."""
         self._ask(lambda: self._ledger.settle(*self._back_to_oldest_pending(bars)))
+
+    def count_lag(self) -> None:
+        """Every LAG_SECONDS. Settling itself says nothing of this: it ends with the predictor that it follows."""
+        if self._wall() < self._count_lag_at:
+            return
+        self._count_lag_at = self._wall() + timedelta(seconds=LAG_SECONDS)
+        waiting = self._ask(self._ledger.waiting)
+        self.lag = None if waiting is None else sum(self._known(*key, rows) for key, rows in waiting.items())
+
+    def _known(self, symbol: str, timeframe: str, waiting: Sequence[tuple[datetime, int]]) -> int:
+        """How many of a series' forecasts have their outcome in the store; bars are read only when one may have it."""
+        bar = Timeframe.parse(timeframe).delta
+        due = [(at, ahead) for at, ahead in waiting if add_open_time(at, (ahead + 1) * bar) <= self._market_now()]
+        if not due or self._bars_since is None:
+            return 0
+        bars = self._bars_since(symbol, timeframe, min(at for at, _ in due) - bar)
+        row_of = {close: row for row, close in enumerate(bars["close_time"].to_pylist())}
+        return sum(at in row_of and row_of[at] + ahead < bars.num_rows for at, ahead in due)
 
     def learn(self, version: ModelVersion, since: datetime) -> None:
         """LiveRecord.catch_up; while the ledger is away widths and live skill stay as they are."""

@@ -96,6 +96,7 @@ class Forecaster:
         for timeframe in self._settings.timeframes:
             self._follow_champion(timeframe)
         self._record.replay()
+        self._record.count_lag()
         self._forecast_due()
         if self._worth_saying() != self._said:
             self._announce({}, {}, {})
@@ -352,6 +353,7 @@ class Forecaster:
             "live": dict(self._live),
             "due": len(self._due),
             "spooled": self._record.waiting,
+            "ledger_lag": self._record.lag,
             "refused": {timeframe: one.to_dict() for timeframe, one in self._swap.refused.items()},
             "problems": self._problems | unable | self._swap.problems | self._record.problems,
             "series": self._series(),

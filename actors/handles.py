@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 import structlog
 
+from actors import figures
+from actors.exporter import export_forever
 from actors.rate_limiter import RateLimiterActor
 from configs.settings import Settings, load_settings
 from market.errors import ClusterError, LstmcError, MarketUnavailable, NodeDown, NotRunning, VersionsDisagree
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from actors.drift_watch import DriftWatch
     from actors.market_data import MarketData
     from actors.retrain_scheduler import Jobs, RetrainScheduler
+    from actors.run_log import Run
     from market.bars import BarSource
 
 NAMESPACE = "lstmc"
@@ -270,6 +273,7 @@ class MarketDataActor:
         )
         self._progress: dict[str, Any] = {"done": 0, "total": 0, "symbol": "", "ready": False, "reason": ""}
         threading.Thread(target=self._run, name="poll", daemon=True).start()
+        export_forever(self._figures)
 
     def progress(self) -> dict[str, Any]:
         """Of the backfill: done, total, symbol, ready, and the reason while it cannot go on."""
@@ -300,6 +304,10 @@ class MarketDataActor:
             missing = str(error)
         self._progress = self._progress | {"ready": not missing, "reason": missing}
         return not missing
+
+    def _figures(self) -> figures.Figures:
+        transports, now = self._core.status()["transports"], self._settings.market_clock.now()
+        return figures.of_market_data(transports, self._core.series(), now)
 
     def _without_bars(self) -> str:
         """Why forecasting cannot begin: nothing stored of some symbol and the source does not answer."""
@@ -340,7 +348,7 @@ class ForecasterActor:
         from market.bar_store import BarStore
         from tuning.registry import Registry
 
-        settings = load_settings(home)
+        self._settings = settings = load_settings(home)
         self._store = BarStore(settings.bars_path)
         self._closed: queue.SimpleQueue[list[pa.Table]] = queue.SimpleQueue()
         self._core = Forecaster(
@@ -358,6 +366,7 @@ class ForecasterActor:
             beside=ThreadPoolExecutor(1, thread_name_prefix="swap").submit,
         )
         threading.Thread(target=self._run, name="forecast", daemon=True).start()
+        export_forever(self._figures)
 
     def on_bars(self, tables: list[pa.Table], source: dict[str, Any]) -> None:
         """Returns at once: a slow predictor must not fill this actor's threads, which the board is read through."""
@@ -372,6 +381,9 @@ class ForecasterActor:
 
     def status(self) -> dict[str, Any]:
         return self._core.status()
+
+    def _figures(self) -> figures.Figures:
+        return figures.of_forecaster(self._core.snapshot(), self._core.status(), self._settings.market_clock.now())
 
     def _tails(self, symbols: Sequence[str], timeframe: str, n: int) -> dict[str, pa.Table]:
         """From the market data actor's memory; from the store while that actor is away."""
@@ -408,7 +420,9 @@ class ScheduleActor:
         self._settings = load_settings(home)
         self._core: RetrainScheduler = scheduler_of(self._settings, jobs(self._settings))
         self._problem = ""
+        self._open: tuple[Run, ...] = ()
         threading.Thread(target=self._run, name="schedule", daemon=True).start()
+        export_forever(lambda: figures.of_schedule(self._open, datetime.now(UTC)))
 
     def problem(self) -> str:
         """Why the last look came to nothing; "" when all is well."""
@@ -418,7 +432,7 @@ class ScheduleActor:
         watch_at, watch = time.monotonic() + WATCH_SECONDS, None
         while True:
             try:
-                self._core.look()
+                self._open = self._core.look().open
                 if time.monotonic() >= watch_at:
                     watch_at, watch = time.monotonic() + WATCH_SECONDS, watch or self._drift_watch()
                     self._watch(watch)

@@ -37,6 +37,14 @@ def oldest_pending(db: sa.Connection) -> dict[tuple[str, str], datetime]:
     return {(symbol, timeframe): parse_utc(as_of) for symbol, timeframe, as_of in found}
 
 
+def waiting(db: sa.Connection) -> dict[tuple[str, str], list[tuple[datetime, int]]]:
+    """(symbol, timeframe) -> as-of and horizon in bars of everything that waits for an outcome."""
+    found: dict[tuple[str, str], list[tuple[datetime, int]]] = {}
+    for row in db.execute(sa.select(pending.c.symbol, pending.c.timeframe, pending.c.as_of, pending.c.bars)):
+        found.setdefault((row.symbol, row.timeframe), []).append((parse_utc(row.as_of), row.bars))
+    return found
+
+
 def history(
     db: sa.Connection,
     symbol: str,

@@ -18,16 +18,17 @@ import pyarrow.compute as pc
 
 from actors.answers import Answer, answer_of, moment_of, opens_of, stamp_of
 from actors.clock_guard import ClockGuard
+from actors.figures import SeriesState
 from actors.rolling_reread import SLICE_BARS, RollingReread
 from actors.tick_probe import TickProbe
 from market.bar_store import Appended, BarStore, classify
 from market.bars import BAR_SCHEMA, BarSource, empty_bars, validate
 from market.broker_clock import detect
-from market.calendar import are_among
+from market.calendar import are_among, gaps
 from market.clock_watch import FARTHEST
 from market.coverage import ENOUGH, SETTLED, Coverage
 from market.errors import ClockDisagrees, InputError, MarketUnavailable
-from market.gap_ledger import to_ask
+from market.gap_ledger import classifier, to_ask
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
 
@@ -51,7 +52,7 @@ class MarketData:
     """The only writer of the bar store. `sources`: (name, source), asked in this order; `now`: market time; `coverage`:
     the evidence, by default the file beside the store; `slice_bars`: old bars of a series asked for again every hour.
 
-    `poll` and `backfill` belong to one thread; `tail` and `status` may be called from any.
+    `poll` and `backfill` belong to one thread; `tail`, `status` and `series` may be called from any.
     """
 
     def __init__(
@@ -148,12 +149,14 @@ class MarketData:
             return self._store.tail(symbol, timeframe, n)
 
     def status(self) -> dict[str, Any]:
-        """connected, reason, transport, simulated, market, quarantined, last_poll, spread_points, prices, problems; never asks anybody."""
+        """connected, reason, transport, transports, simulated, market, quarantined, last_poll, spread_points, prices, problems; never asks anybody."""
         connected = not self._reason and bool(self._health.get("connected", False))
         return {
             "connected": connected,
             "reason": self._reason or str(self._health.get("reason") or ""),
             "transport": self._transport,
+            "transports": dict.fromkeys(tuple(self._failed_at), False)
+            | {name: connected for name in [self._transport] if name},
             "simulated": bool(self._health.get("simulated", False)),
             "market": self._health.get("market"),  # what the source itself says it is
             "server": self._health.get("server"),
@@ -163,6 +166,21 @@ class MarketData:
             "prices": dict(self._prices),
             "problems": self._problems | ({"clock": self._guard.problem} if self._guard.problem else {}),
         }
+
+    def series(self) -> dict[Key, SeriesState]:
+        """What is remembered of each series that has bars. Asks nobody and reads no file."""
+        recent = {key: bars.slice(max(bars.num_rows - RECENT_BARS, 0)) for key, bars in dict(self._memory).items()}
+        opens = {key: opens_of(bars) for key, bars in recent.items() if bars.num_rows}
+        return {
+            key: SeriesState(recent[key]["close_time"][-1].as_py(), self._count_missing(key, opens)) for key in opens
+        }
+
+    def _count_missing(self, key: Key, opens: dict[Key, np.ndarray]) -> int:
+        """Holes among these opens that were asked for often enough, and are neither a holiday nor proven to be silent."""
+        panel = {symbol: held for (symbol, timeframe), held in opens.items() if timeframe == key[1]}
+        first, last = moment_of(opens[key][0]), moment_of(opens[key][-1])
+        kinds = classifier(key, self._coverage, panel)
+        return sum(gap.kind == "missing" for gap in gaps(opens[key], Timeframe.parse(key[1]), first, last, kinds=kinds))
 
     # -- asking
 

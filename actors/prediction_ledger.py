@@ -122,6 +122,11 @@ class PredictionLedger:
         with self._database.reading() as db:
             return ledger_reading.oldest_pending(db)
 
+    def waiting(self) -> dict[tuple[str, str], list[tuple[datetime, int]]]:
+        """(symbol, timeframe) -> as-of and horizon in bars of everything that waits for an outcome."""
+        with self._database.reading() as db:
+            return ledger_reading.waiting(db)
+
     def history(
         self,
         symbol: str,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Protocol
@@ -81,6 +82,7 @@ def make_api(
         lifespan=lifespan,
     )
     app.state.admission = admission
+    app.state.limited = Counter()  # problem's code -> requests that were refused with 429
     problems.install(app)
     read = guard(admission, "read")
     add_forecasts(app, question, read)

@@ -12,6 +12,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from actors.exporter import export_forever
+from actors.figures import of_replica
 from configs.settings import LOOPBACK, load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
@@ -50,6 +52,7 @@ class Api:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         settings, board = self._settings, self._board
         api = make_api(settings, board, self._limiter, settings.market_clock, ledger_lookups(settings))
+        export_forever(lambda: of_replica(dict(api.state.limited)))
         return HotPath(api, settings, board, api.state.admission)
 
     async def publish(self, update: BoardUpdate) -> bool:

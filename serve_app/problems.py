@@ -138,6 +138,8 @@ def install(app: FastAPI) -> None:
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
+        if error.status == 429:
+            request.app.state.limited[error.code] += 1
         return respond(error, request)
 
     async def on_lstmc(request: Request, error: Exception) -> Response:

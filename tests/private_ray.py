@@ -24,6 +24,7 @@ def private_ray(cpus: int = 2) -> Iterator[None]:
             _temp_dir=folder,
             log_to_driver=False,
             logging_level="warning",
+            _system_config={"metrics_report_interval_ms": 1000},
         )
         yield
     finally:

@@ -464,6 +464,9 @@ class BrokenLedger:
     def settle(self, *bars: pa.Table) -> int:
         return 0
 
+    def waiting(self) -> dict[tuple[str, str], list[tuple[datetime, int]]]:
+        return {}
+
     def newest(self, timeframe: str, symbols: Iterable[str]) -> dict[str, dict[str, Any]]:
         return {}
 

@@ -21,6 +21,8 @@ import jsonschema
 import pytest
 import yaml
 
+from actors.figures import METRICS as EXPORTED
+from actors.figures import PREFIX
 from cluster.cli import app
 from cluster.console import run
 from configs.settings import Settings
@@ -30,12 +32,7 @@ DEPLOY = ROOT / "cluster" / "deploy"
 PROGRAMS = Path(sys.executable).parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 UNITS = sorted((DEPLOY / "systemd").iterdir())
-METRICS = set(
-    """
-    bar_age_seconds bar_gaps forecast_age_seconds live_coverage live_skill gate_passed job_budget_used_ratio
-    ledger_lag_rows ledger_spooled rate_limited_total source_connected
-    """.split()
-)
+METRICS = {PREFIX + metric.name: metric for metric in EXPORTED}
 
 
 def checked(*command: str | Path, **given: Any) -> str:
@@ -248,7 +245,7 @@ def test_prometheus_takes_its_configuration_and_rings_when_it_should(tmp_path: P
     cases = tmp_path / "rules_test.yaml"
     cases.write_text((Path(__file__).parent / "rules_test.yaml").read_text().replace("RULES", str(rules)))
     checked("promtool", "test", "rules", cases)
-    Path(rules).write_text(Path(rules).read_text().replace("ray_lstmc_live_skill < 0", "ray_lstmc_live_skill < -1"))
+    Path(rules).write_text(Path(rules).read_text().replace("(ray_lstmc_live_skill) < 0", "(ray_lstmc_live_skill) < -1"))
     assert subprocess.run(["promtool", "test", "rules", cases], capture_output=True).returncode == 1
 
 
@@ -272,13 +269,38 @@ def test_prometheus_looks_where_ray_lists_its_nodes(tmp_path: Path, monkeypatch:
     assert job["file_sd_configs"][0]["files"] == [str(folder / "prom_metrics_service_discovery.json")]
 
 
-def test_our_board_asks_for_metrics_that_there_are(tmp_path: Path) -> None:
+def wrong_questions(expression: str, *texts: str) -> list[str]:
+    """What an expression asks, or texts beside it show, that the exporter does not tell."""
+    names = re.findall(r"ray_lstmc_\w+", expression)
+    told = [METRICS[name] for name in names if name in METRICS]
+    labels = re.findall(r"(\w+)=~", expression) + re.findall(r"\{\{ ?(?:\$labels\.)?([a-z]+) ?\}\}", " ".join(texts))
+    labels += [word for group in re.findall(r"(?:by|on) \(([^)]*)\)", expression) for word in group.split(", ")]
+    rates = re.findall(r"(rate|increase|delta)\((ray_lstmc_\w+)", expression)
+    return [
+        *(name for name in names if name not in METRICS),
+        *(f"{metric.name}: {label}" for metric in told for label in labels if label not in metric.labels),
+        *(f"{how} of {n}" for how, n in rates if n in METRICS and (how == "delta") != (METRICS[n].kind == "gauge")),
+        *(metric.name for metric in told if metric.kind == "counter" and metric.name not in str(rates)),
+    ]
+
+
+def test_our_board_and_rules_ask_for_metrics_that_there_are(tmp_path: Path) -> None:
     board = json.loads((DEPLOY / "grafana" / "boards" / "lstmc.json").read_text())
-    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    rules = (DEPLOY / "prometheus" / "rules.yaml").read_text()
-    for text in (*asked, rules):
-        assert set(re.findall(r"ray_lstmc_(\w+)", text)) <= METRICS
-    assert set(re.findall(r"ray_lstmc_(\w+)", " ".join(asked))) == METRICS
+    targets = [target for panel in board["panels"] for target in panel["targets"]]
+    asked = [target["expr"] for target in targets]
+    (groups,) = documents(DEPLOY / "prometheus" / "rules.yaml")
+    rules = [rule for group in groups["groups"] for rule in group["rules"]]
+    questions = [(target["expr"], target["legendFormat"]) for target in targets]
+    questions += [(rule["expr"], *rule.get("annotations", {}).values()) for rule in rules]
+    assert [wrong for question in questions if (wrong := wrong_questions(*question))] == []
+    assert set(re.findall(r"ray_lstmc_\w+", str(questions))) == METRICS.keys()
+    variables = re.findall(r"label_values\((\w+),(\w+)\)", json.dumps(board["templating"]))
+    assert variables
+    assert [name for name, label in variables if label not in METRICS[name].labels] == []
+    for wrong in ("ray_lstmc_nothing", "max by (symbol) (ray_lstmc_ledger_spooled)", "increase(ray_lstmc_bar_gaps[6h])",
+                  "delta(ray_lstmc_rate_limited_total[6h])", "sum(ray_lstmc_rate_limited_total)"):  # fmt: skip
+        assert wrong_questions(wrong), wrong
+    assert wrong_questions("ray_lstmc_bar_gaps", "{{ $labels.target }}")
     as_rules = {"groups": [{"name": "board", "rules": [{"record": f"r:{i}", "expr": e} for i, e in enumerate(asked)]}]}
     (tmp_path / "board.yaml").write_text(yaml.safe_dump(as_rules).replace("$symbol", ".*").replace("$timeframe", ".*"))
     checked("promtool", "check", "rules", tmp_path / "board.yaml")

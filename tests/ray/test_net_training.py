@@ -6,12 +6,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+import ray
 from ray.exceptions import ActorDiedError
 
+from actors.exporter import Exporter
+from actors.figures import Figures
 from market.errors import ModelError, NotEnoughBars
 from tests.private_ray import private_ray
+from tests.ray.conftest import eventually
 from tests.tuning.tiny_chains import make_chain
 from tuning import net_training
 from tuning.cross_validate import fit_unit
@@ -85,6 +90,24 @@ def test_in_one_ray_train_run_they_are_the_same_bytes(
 ) -> None:
     assert_same(train_chains(chains, tmp_path / "checkpoints"), here)
     assert not (tmp_path / "checkpoints").exists(), "checkpoints are gone once their run has ended"
+
+
+def test_what_a_process_says_no_more_leaves_rays_metrics() -> None:
+    """Here, where a small Ray runs that reports every second."""
+    [node] = ray.nodes()
+    kept, gone = (("lstmc_bar_gaps", (("symbol", symbol), ("timeframe", "H1"))) for symbol in ("EURUSD", "GBPUSD"))
+    refused = ("lstmc_rate_limited_total", (("limit", "too-many-requests"),))
+    exporter = Exporter()
+
+    def told(figures: Figures, *words: str) -> bool:
+        exporter.set(figures)
+        address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        lines = [line for line in httpx.get(address, trust_env=False).text.splitlines() if line.startswith("ray_lstmc")]
+        return len(lines) == len(words) and all(any(w in line for line in lines) for w in words)
+
+    eventually(lambda: told({kept: 3, gone: 4, refused: 2}, "EURUSD", "GBPUSD", "too-many-requests"), 30)
+    eventually(lambda: told({kept: 3, refused: 7}, "EURUSD", "} 7.0"), 30, "a counter goes on, a gauge is gone")
+    eventually(lambda: told({kept: 3, gone: 4}, "EURUSD", "GBPUSD", "} 7.0"), 30, "and comes back")
 
 
 class Trainer:

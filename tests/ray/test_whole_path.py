@@ -5,15 +5,20 @@ The tests build on each other: each leaves the cluster as the next expects it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
+from actors.figures import METRICS, PREFIX, Figures
 from actors.prediction_ledger import PredictionLedger
 from actors.retrain_scheduler import log_file
 from cluster.health import http_get
@@ -38,6 +43,20 @@ def as_of(cluster: Cluster, token: str, symbol: str = "EURUSD") -> str:
 
 def status(cluster: Cluster) -> dict[str, Any]:
     return dict(cluster.json("status"))
+
+
+def scraped(cluster: Cluster) -> Figures:
+    """What Prometheus would read now of all nodes, as it finds them; Ray's own metrics and labels left out."""
+    ours = {label for metric in METRICS for label in metric.labels}
+    found: Figures = {}
+    for group in json.loads((Path(cluster.run.temp_dir) / "prom_metrics_service_discovery.json").read_text()):
+        for target in group["targets"]:
+            page = httpx.get(f"http://{target}/metrics", trust_env=False).text
+            for sample in (sample for family in text_string_to_metric_families(page) for sample in family.samples):
+                if sample.name.startswith(f"{PREFIX}lstmc_"):
+                    labels = sorted((name, value) for name, value in sample.labels.items() if name in ours)
+                    found[sample.name.removeprefix(PREFIX), tuple(labels)] = sample.value
+    return found
 
 
 def assert_store_is_the_markets_truth(cluster: Cluster) -> int:
@@ -72,6 +91,14 @@ def test_without_a_valid_token_there_is_no_forecast(cluster: Cluster, token: str
         code, body = cluster.get("/api/v1/predictions/EURUSD", wrong)
         assert code == 401
         assert body["hint"]
+
+
+def test_a_subject_has_few_streams(cluster: Cluster) -> None:
+    token = cluster.json("token", "issue", "--subject", "listener")["token"]
+    with httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client, ExitStack() as streams:
+        address, few = f"http://127.0.0.1:{cluster.ports['port']}/api/v1/stream", cluster.settings.streams_per_subject
+        seen = [streams.enter_context(client.stream("GET", address)).status_code for _ in range(few + 1)]
+    assert seen == [200] * few + [429]
 
 
 def test_the_mt5_actor_sits_on_the_mt5_node(cluster: Cluster) -> None:
@@ -121,6 +148,31 @@ def test_real_answers_are_as_described(cluster: Cluster, token: str) -> None:
         code, body = cluster.get(path, token)
         assert code == 200, body
         shape.model_validate(body)
+
+
+def test_prometheus_finds_every_figure_of_the_list(cluster: Cluster) -> None:
+    later = {"lstmc_live_skill", "lstmc_job_budget_used_ratio"}  # thirty closes, and a training run
+    named = {metric.name for metric in METRICS} - later
+    eventually(lambda: {name for name, _ in scraped(cluster)} >= named, 40, "Ray's agents tell of every figure")
+    told = scraped(cluster)
+    listed = {metric.name: metric for metric in METRICS}
+    for name, labels in told:
+        assert tuple(sorted(label for label, _ in labels)) == tuple(sorted(listed[name].labels)), name
+    series = {symbol: (("symbol", symbol), ("timeframe", "H1")) for symbol in SYMBOLS}
+    for name, least, most in (
+        ("lstmc_bar_age_seconds", 0, 3 * 3600),
+        ("lstmc_forecast_age_seconds", 0, 3 * 3600),
+        ("lstmc_bar_gaps", 0, 0),
+    ):
+        assert {labels for one, labels in told if one == name} == set(series.values()), name
+        assert all(least <= told[name, labels] <= most for labels in series.values()), name
+    assert told["lstmc_source_connected", (("transport", "ray"),)] == 1
+    assert told["lstmc_rate_limited_total", (("limit", "too-many-streams"),)] == 1
+    assert told["lstmc_ledger_spooled", ()] == 0
+    assert 0 <= told["lstmc_ledger_lag_rows", ()] <= len(SYMBOLS) * 2 * 25
+    assert {value for (name, _), value in told.items() if name == "lstmc_gate_passed"} <= {0, 1}
+    assert told["lstmc_live_outcomes", (("target", "r1"), ("timeframe", "H1"))] >= 1
+    assert 0 <= told["lstmc_live_coverage", (("target", "r1"), ("timeframe", "H1"))] <= 1
 
 
 def test_a_second_up_says_it_runs(cluster: Cluster) -> None:
@@ -224,6 +276,8 @@ def test_a_lost_mt5_node_makes_forecasts_stale_not_absent(cluster: Cluster, toke
     answer = eventually(stale, 90, "two bars late is stale")
     assert "node that holds the terminal is gone" in answer["reason"]
     assert answer["reason_code"] == "source_away"
+    connected = "lstmc_source_connected", (("transport", "ray"),)
+    eventually(lambda: scraped(cluster).get(connected) == 0, 40, "Prometheus is told")
     code, body = cluster.get("/api/v1/signals", token)
     assert code == 200
     assert {(signal["side"], signal["reason_code"]) for signal in body["signals"]} == {("none", "stale")}
