@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from market.bar_store import Appended, _classify, _dated, _known_at, _newest
+from market.bar_store import Appended, _dated, _known_at, _newest, classify
 from market.bars import empty_bars
 from market.coverage import Key
 
@@ -68,7 +68,7 @@ class HeldStore:
         first = pc.min(bars["open_time"]).as_py()
         keys = _pairs(bars)
         known = [self.read([symbol], timeframe, first) for symbol, timeframe in keys]
-        result = _dated(_classify(pa.concat_tables(known), bars), self._now())
+        result = _dated(classify(pa.concat_tables(known), bars), self._now())
         if result.changed:
             self._rows += [result.added, result.revised]
             for key in keys:
