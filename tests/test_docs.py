@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cluster.cli import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.uk.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:^|[\s$(`])(?:\.venv/bin/)?lstmc ((?:[a-z]+)[^`#|\n)]*)")
 LINK = re.compile(r"!?\[[^\]]*\]\((?!https?:|#)([^)#]+)")
 
@@ -52,6 +52,14 @@ def test_the_check_sees_enough_and_sees_what_is_wrong() -> None:
 def test_links_and_pictures_exist(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} points to {target}, which is not there"
+
+
+def test_the_translation_has_the_same_commands_links_and_figures() -> None:
+    english, ukrainian = ((ROOT / name).read_text() for name in ("README.md", "README.uk.md"))
+    for what in (r"^\$ [^#\n]*[^#\n ]", r"\]\((?!README)([^)]+)\)", r"^#+ ", r"(?:(?<!\w)[+-])?\d*\.?\d+(?: %)?"):
+        found, same = (re.findall(what, page, re.MULTILINE) for page in (english, ukrainian))
+        assert found
+        assert sorted(found) == sorted(same), what
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
