@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from actors.market_data import MarketData
     from actors.retrain_scheduler import Jobs, RetrainScheduler
     from actors.run_log import Run
-    from market.bars import BarSource
+    from market.bars import BarSource, Question
 
 NAMESPACE = "lstmc"
 APP = "lstmc"
@@ -171,6 +171,19 @@ class Mt5Actor:
     ) -> pa.Table:
         return self._core.closed_bars(symbol, timeframe, since, until)
 
+    def closed_bars_of(self, questions: Sequence[Question]) -> list[pa.Table | LstmcError]:
+        """The answer to each, which may be an error. A terminal that is away is not asked again."""
+        answers: list[pa.Table | LstmcError] = []
+        away: MarketUnavailable | None = None
+        for question in questions:
+            try:
+                answers.append(away or self._core.closed_bars(*question))
+            except MarketUnavailable as error:
+                answers.append(away := error)
+            except LstmcError as error:
+                answers.append(error)
+        return answers
+
     def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
         return self._core.prices(symbols)
 
@@ -192,11 +205,28 @@ class RayBarSource:
         self._actor = actor
         self._seconds = seconds
         self._agreed = False
+        self._expected: dict[Question, pa.Table | LstmcError] = {}
 
     def closed_bars(
         self, symbol: str, timeframe: str, since: datetime | None, until: datetime | None = None
     ) -> pa.Table:
-        return self._call("closed_bars", symbol, timeframe, since, until)
+        answer = self._expected.pop((symbol, timeframe, since, until), None)
+        if answer is None:
+            return self._call("closed_bars", symbol, timeframe, since, until)
+        if isinstance(answer, LstmcError):
+            raise answer
+        return answer
+
+    def expect(self, questions: Sequence[Question]) -> None:
+        """Ask them all with one call. Answers are for this once; those of before are forgotten."""
+        self._expected = {}
+        try:
+            if len(questions) > 1:
+                self._expected = dict(zip(questions, self._call("closed_bars_of", questions), strict=True))
+        except NodeDown as error:  # who did not answer in time need not be waited for again
+            self._expected = dict.fromkeys(questions, error)
+        except LstmcError:
+            pass  # an older node, which does not know the question, is asked one by one; others say it again
 
     def prices(self, symbols: list[str]) -> list[dict[str, Any]]:
         return self._call("prices", symbols)

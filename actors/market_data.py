@@ -22,7 +22,7 @@ from actors.figures import SeriesState
 from actors.rolling_reread import SLICE_BARS, RollingReread
 from actors.tick_probe import TickProbe
 from market.bar_store import Appended, BarStore, classify
-from market.bars import BAR_SCHEMA, BarSource, empty_bars, validate
+from market.bars import BAR_SCHEMA, AsksAhead, BarSource, empty_bars, validate
 from market.broker_clock import detect
 from market.calendar import are_among, gaps
 from market.clock_watch import FARTHEST
@@ -127,7 +127,9 @@ class MarketData:
         try:
             self._look_around()
             repairs = self._repairs(now)
-            for key, since in (self._due(now) | repairs).items():
+            asked = self._due(now) | repairs
+            self._expect(asked)
+            for key, since in asked.items():
                 answers += self._fetch(key, since, None)
             if repairs:  # after the bars, which would have told a wrong clock
                 self._probe.run(list(repairs), now - self._history, now, self._ask, RECENT_BARS)
@@ -235,6 +237,11 @@ class MarketData:
         held = self._remembered_opens(key)
         return to_ask(held, self._coverage, key, since, last, fewer_than=fewer_than)
 
+    def _expect(self, asked: dict[Key, datetime]) -> None:
+        _, source = self._in_turn()[0] if self._sources else ("", None)
+        if isinstance(source, AsksAhead):
+            source.expect([(symbol, frame, since, None) for (symbol, frame), since in asked.items()])
+
     def _fetch(self, key: Key, since: datetime, until: datetime | None) -> list[Answer]:
         """The first source's answer that can be believed. A symbol that no source offers is a problem of its own, noted."""
         self._asked_at[key] = self._polls
@@ -301,14 +308,12 @@ class MarketData:
             self._old_bars.done(key, start)
 
     def _ask(self, question: Callable[[BarSource], T], *, aside: bool = False) -> T:
-        """The first answer, sources that failed lately coming last. Raises the first source's MarketUnavailable.
+        """The first answer. Raises the first source's MarketUnavailable.
 
         `aside`: what comes of it says nothing about who is asked first, nor about what the polls hear.
         """
         first: MarketUnavailable | None = None
-        now = self._monotonic()
-        resting = {n for n, at in self._failed_at.items() if now - at < COOL_DOWN_SECONDS}
-        for name, source in sorted(self._sources, key=lambda one: one[0] in resting):
+        for name, source in self._in_turn():
             try:
                 answer = question(source)
             except MarketUnavailable as error:
@@ -321,6 +326,12 @@ class MarketData:
                 self._answered(name)
             return answer
         raise first or MarketUnavailable("There is no source of bars.", hint="Set market, or data_api_url.")
+
+    def _in_turn(self) -> list[tuple[str, BarSource]]:
+        """Sources that failed lately come last."""
+        now = self._monotonic()
+        resting = {n for n, at in self._failed_at.items() if now - at < COOL_DOWN_SECONDS}
+        return sorted(self._sources, key=lambda one: one[0] in resting)
 
     def _answered(self, name: str) -> None:
         if self._transport != name or self._reason:

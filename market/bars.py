@@ -5,8 +5,9 @@ A bar is dated by its open, in UTC, and is known at its close: `close_time = ope
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +67,19 @@ class BarSource(Protocol):
     def health(self) -> dict[str, Any]:
         """`connected`, `simulated`, `account`, `server`, `server_utc_offset`, `clock_rule` (see BrokerClock), `now`, and on
         trouble `reason`."""
+        ...
+
+
+# The arguments of one closed_bars: symbol, timeframe, since, until.
+Question = tuple[str, str, datetime | None, datetime | None]
+
+
+@runtime_checkable
+class AsksAhead(Protocol):
+    """A BarSource far away, which had rather be asked once for many series."""
+
+    def expect(self, questions: Sequence[Question]) -> None:
+        """These are the next questions. Never raises: whatever is wrong is said when they are asked."""
         ...
 
 

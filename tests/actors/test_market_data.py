@@ -14,7 +14,7 @@ import pytest
 from actors.market_data import COOL_DOWN_SECONDS, MarketData
 from actors.rolling_reread import SLICE_BARS
 from market.bar_store import BarStore
-from market.bars import bars_from_columns, empty_bars
+from market.bars import Question, bars_from_columns, empty_bars
 from market.calendar import expected_opens
 from market.coverage import Coverage
 from market.errors import NodeDown, NotConnected, UnknownSymbol
@@ -339,6 +339,20 @@ def test_tails_longer_than_memory_come_from_the_store(tmp_path: Path, monkeypatc
     world.now += timedelta(hours=3)
     core.poll()
     assert core.tail("EURUSD", "H1", 20)["open_time"].to_pylist() == stored(tmp_path)[-20:]
+
+
+def test_a_source_far_away_hears_all_questions_before_the_first(tmp_path: Path) -> None:
+    class Far(World):
+        def expect(self, questions: list[Question]) -> None:
+            self.expected = questions
+            self.asked.clear()
+
+    world = Far()
+    core = market_data(world, tmp_path)
+    core.backfill(None)
+    world.now += timedelta(hours=1)
+    assert len(core.poll()) == 2
+    assert [(symbol, since, until) for symbol, _, since, until in world.expected] == world.asked
 
 
 def test_status_before_anything_was_asked(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import ray
 
-from actors.handles import RayBarSource
-from market.errors import MarketUnavailable, NodeDown, NotConnected, VersionsDisagree
+from actors.handles import Mt5Actor, RayBarSource
+from market.bars import empty_bars
+from market.errors import MarketUnavailable, NodeDown, NotConnected, UnknownSymbol, VersionsDisagree
 from mt5_actor_windows.versions import versions
 
 
@@ -84,3 +88,58 @@ def test_what_ray_raises_becomes_ours(actor: Actor) -> None:
     }
     with pytest.raises(MarketUnavailable, match="The mt5 actor failed: odd"):
         source.prices(["EURUSD"])
+
+
+HOUR = datetime(2022, 3, 14, 12, tzinfo=UTC)
+QUESTIONS = [("EURUSD", "H1", HOUR, None), ("USDJPY", "H1", HOUR, None)]
+
+
+def test_expected_questions_are_asked_with_one_call_and_answered_once(actor: Actor) -> None:
+    unknown = UnknownSymbol("This account does not offer USDJPY.", hint="Others.")
+    actor.answers |= {"closed_bars_of": ["the bars", unknown], "closed_bars": "newer bars"}
+    source = RayBarSource(lambda: actor)
+    source.expect(QUESTIONS)
+    assert source.closed_bars(*QUESTIONS[0]) == "the bars"
+    with pytest.raises(UnknownSymbol, match="USDJPY"):
+        source.closed_bars(*QUESTIONS[1])
+    assert actor.asked == ["versions", "closed_bars_of"]
+    assert source.closed_bars(*QUESTIONS[0]) == "newer bars"
+    source.expect(QUESTIONS)
+    source.expect(QUESTIONS[:1])
+    assert source.closed_bars(*QUESTIONS[0]) == "newer bars", (
+        "one question gains nothing, and old answers are forgotten"
+    )
+
+
+def test_what_went_wrong_with_the_one_call_is_said_when_they_are_asked(actor: Actor) -> None:
+    actor.answers |= {"closed_bars_of": ray.exceptions.GetTimeoutError("late"), "closed_bars": "the bars"}
+    source = RayBarSource(lambda: actor)
+    source.expect(QUESTIONS)
+    for question in QUESTIONS:
+        with pytest.raises(NodeDown, match="did not answer"):
+            source.closed_bars(*question)
+    assert actor.asked.count("closed_bars") == 0, "who hangs is not waited for twice"
+    older = ray.exceptions.RayTaskError("closed_bars_of", "trace", AttributeError("no such method"))
+    actor.answers["closed_bars_of"] = older
+    source.expect(QUESTIONS)
+    assert source.closed_bars(*QUESTIONS[0]) == "the bars"
+
+
+def test_a_terminal_that_is_away_is_asked_once_and_an_unknown_symbol_stops_nobody() -> None:
+    node = object.__new__(Mt5Actor)
+    asked: list[str] = []
+
+    def closed_bars(symbol: str, *_: Any) -> Any:
+        asked.append(symbol)
+        if symbol == "NONE":
+            raise UnknownSymbol("No NONE.", hint="Others.")
+        if symbol == "AWAY":
+            raise NotConnected("No terminal.", hint="Start it.")
+        return empty_bars()
+
+    node._core = SimpleNamespace(closed_bars=closed_bars)  # type: ignore[assignment]
+    answers = node.closed_bars_of(
+        [(symbol, "H1", HOUR, None) for symbol in ("EURUSD", "NONE", "USDJPY", "AWAY", "LAST")]
+    )
+    assert [type(answer) for answer in answers] == [pa.Table, UnknownSymbol, pa.Table, NotConnected, NotConnected]
+    assert asked == ["EURUSD", "NONE", "USDJPY", "AWAY"]
