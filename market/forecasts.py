@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -143,14 +144,15 @@ class Forecast:
 
     def to_dict(self) -> dict[str, Any]:
         """What is published."""
-        body = self.record()
-        for horizon in body["horizons"]:
-            for name in ON_RECORD_ONLY:
-                horizon.pop(name, None)
-        return body
+        horizons = [{k: v for k, v in one.items() if k not in ON_RECORD_ONLY} for one in self._record["horizons"]]
+        return self._record | {"horizons": horizons}
 
     def record(self) -> dict[str, Any]:
         """What goes into the ledger: all of it."""
+        return dict(self._record)
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
         return dict(jsonable(self))
 
 
