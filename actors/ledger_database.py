@@ -77,6 +77,9 @@ class LedgerDatabase:
 
     def close(self) -> None:
         with self._writing:
+            if self._writer is not None and not self._is_sqlite:
+                with suppress(sa.exc.SQLAlchemyError):  # the server may take a moment to see that the session has ended
+                    self._writer.exec_driver_sql("SELECT pg_advisory_unlock_all()")
             self._leave_writer()
         self._engine.dispose()
 

@@ -65,6 +65,8 @@ class HeldStore:
         return {("any", "any"): rows.num_rows} if rows.num_rows else {}
 
     def append(self, bars: pa.Table) -> Appended:
+        if bars.num_rows == 0:
+            return Appended(empty_bars(), empty_bars(), 0)
         first = pc.min(bars["open_time"]).as_py()
         keys = _pairs(bars)
         known = [self.read([symbol], timeframe, first) for symbol, timeframe in keys]
