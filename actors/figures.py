@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from actors.run_log import Run
 from market.forecasts import BoardUpdate, parse_utc
 from market.market_clock import open_time_between
+
+if TYPE_CHECKING:
+    from actors.run_log import Run
 
 PREFIX = "ray_"
 

@@ -129,3 +129,8 @@ def test_versions_that_can_work_together() -> None:
     )
     assert found == "python 3.11.7 here, 3.12.1 there; ray 2.60.0 here, 2.60.1 there; numpy 2.4.1 here, 1.26.4 there"
     assert "numpy 2.4.1 here, none there" in mismatch(ours | {"numpy": "2.4.1"}, {})
+
+
+def test_a_windows_node_can_import_what_it_runs() -> None:
+    code = "import sys; sys.modules['fcntl'] = None; import actors.handles, mt5_actor_windows.actor"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
