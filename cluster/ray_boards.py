@@ -20,9 +20,7 @@ def write_boards(out: Path) -> list[Path]:
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, generate in made.items():
-        with warnings.catch_warnings(
-            action="ignore", category=ResourceWarning
-        ):  # Ray leaves it to others to close files
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # Ray does not close its files
             board, _uid = generate()
         temporary = (out / name).with_suffix(".tmp")
         temporary.write_text(board)
