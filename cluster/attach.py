@@ -25,6 +25,7 @@ def connection_words(table: dict[str, Any]) -> str:
         ["API reference", table["docs"]],
         ["MT5 data API", table["data_api"]],
         ["Ray dashboard", f"{table['ray_dashboard']}  (asks for a token: the content of {table['ray_token']})"],
+        *([name, url] for name, url in table["watch"].items() if url),
         ["ray commands", table["ray_env"]],
         ["retrain", table["retrain"]],
         [
@@ -115,6 +116,8 @@ def status_words(report: dict[str, Any]) -> str:
     serve = report.get("serve")
     if serve:
         blocks.append(f"serve   {serve.get('status', serve.get('error'))} {serve.get('deployments', '')}")
+    if report.get("watch"):
+        blocks.append(watch_words(report["watch"]))
     blocks.append(
         "champions\n"
         + rows(
@@ -137,6 +140,11 @@ def status_words(report: dict[str, Any]) -> str:
         blocks.append(f"memory  {report['memory_mb']} MB in all (PSS)")
     blocks.append(f"wrong   {report['root_cause']}" if report["root_cause"] else "all is well")
     return "\n\n".join(blocks)
+
+
+def watch_words(watchers: dict[str, str | None]) -> str:
+    ended = "has ended: `lstmc up --watch` starts it again"
+    return "watch   " + ", ".join(f"{name} {url or ended}" for name, url in watchers.items())
 
 
 def schedule_words(schedule: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from cluster.head_state import has_ghosts
 from cluster.market_start import start_market
 from cluster.progress import Progress
 from cluster.run_record import Run, members, read_run, write_run
+from cluster.watch import watch
 from configs.settings import LOOPBACK, Settings, ensure_secrets, load_settings, make_settings, save_settings
 from market.errors import ClusterError, ConfigError
 
@@ -30,8 +31,11 @@ FORECAST_SECONDS = 180.0
 WINDOWS_SECONDS, FALLBACK_SECONDS = 900.0, 60.0
 
 
-def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> tuple[Settings, Run, bool]:
-    """Bring everything up and wait for the first forecast. `given`: settings from flags, None where not given.
+def up(
+    given: dict[str, Any], progress: Progress, *, profile: str = "local", watched: bool = False
+) -> tuple[Settings, Run, bool]:
+    """Bring everything up and wait for the first forecast. `given`: settings from flags, None where not given. `watched`: with
+    Prometheus and Grafana beside it, where there are such.
 
     Returns settings, record, and whether this call started the cluster (False: it ran already). ClusterError says which
     step failed; what was started stays up, so that `status` and the logs can be read.
@@ -57,6 +61,8 @@ def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> 
             run = _record(settings, run, began, had_bars)
             _first_training(settings, progress)
         leave()
+        if watched:
+            run = watch(settings, run, progress)
     return settings, run, fresh
 
 
@@ -365,6 +371,7 @@ def connection_table(settings: Settings, run: Run) -> dict[str, Any]:
         "ray_dashboard": jobs.dashboard_url(settings),
         "ray_token": str(settings.home_path / "secrets" / "ray_token"),
         "data_api": _data_api(settings),
+        "watch": health.watchers(run),
         "ray_env": nodes.shell_exports(settings),
         "retrain": f"{_program('ray')} job submit -- python -m tuning.retrain --preset quick",
         "home": str(settings.home_path),

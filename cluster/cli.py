@@ -65,6 +65,9 @@ def up(
     profile: Annotated[str, typer.Option(help="local | production")] = "local",
     no_train: Annotated[bool, typer.Option("--no-train", help="Do not submit the first training.")] = False,
     no_schedule: Annotated[bool, typer.Option("--no-schedule", help="Do not retrain by the timetable.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Start Prometheus and Grafana beside it, if installed; `down` ends them.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return when forecasts are served.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +86,7 @@ def up(
     attach.heed_stop_signals()
     with Progress() as progress:
         try:
-            resolved, record, started = bootstrap.up(given, progress, profile=profile)
+            resolved, record, started = bootstrap.up(given, progress, profile=profile, watched=watch)
         except (KeyboardInterrupt, SystemExit):  # the latter is Ray's answer to TERM
             progress.say("interrupted: ending what was started")
             bootstrap.abandon(given, profile)

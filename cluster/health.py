@@ -20,6 +20,7 @@ from market.errors import LstmcError, WrongToken
 from market.forecasts import iso_utc
 
 Fetch = Callable[[str], tuple[int, Any]]
+WATCHERS = ("prometheus", "grafana-server")
 
 
 def http_get(url: str, token: str = "", seconds: float = 5.0) -> tuple[int, Any]:
@@ -211,6 +212,7 @@ def collect(settings: Settings, run: Run | None) -> dict[str, Any]:
             "memory_mb": lambda: memory_mb(run),
         }
         report["processes"] = {name: run.alive(name) for name in ("head", "mt5")}
+        report["watch"] = watchers(run)
     for name, read in parts.items():
         report[name] = _try(read)
     report["root_cause"] = root_cause(report)
@@ -272,6 +274,15 @@ def _data_cause(report: dict[str, Any]) -> str:
     if training and training[0]["status"] == "FAILED":
         return f"The last training run failed: {training[0]['message']}"
     return ""
+
+
+def watchers(run: Run) -> dict[str, str | None]:
+    """Where to see each program that `up --watch` started; None for one that has ended since."""
+    return {
+        name: f"http://127.0.0.1:{run.ports[name]}" if run.alive(name) else None
+        for name in WATCHERS
+        if name in run.processes
+    }
 
 
 def current_run(settings: Settings) -> Run | None:

@@ -201,7 +201,7 @@ def _port_flags(ports: Mapping[str, int]) -> list[str]:
     return [f"--{name}={port}" for name, port in ports.items()] + ["--min-worker-port=0", "--max-worker-port=0"]
 
 
-def _spawn(command: Sequence[str], environment: dict[str, str], log: Path) -> Started:
+def spawn(command: Sequence[str], environment: dict[str, str], log: Path) -> Started:
     log.parent.mkdir(parents=True, exist_ok=True)
     program = str(Path(sys.executable).parent / command[0])
     with log.open("ab") as output:
@@ -241,10 +241,10 @@ def start_head(settings: Settings) -> Run:
     helpers |= {"metrics-export-port": settings.metrics_port} if settings.metrics_port else {}
     run = replace(run, ports=run.ports | {f"head {name}": port for name, port in helpers.items()})
     command = head_command(settings, os.cpu_count() or 2, helpers)
-    head = _spawn(command, ray_environment(settings, run.run_id, "head") | redis_environment(settings), log)
+    head = spawn(command, ray_environment(settings, run.run_id, "head") | redis_environment(settings), log)
     run = run.with_process("head", head)
     write_run(home, run)
-    _wait(lambda: listens(settings.head_port, settings.head_host), head, log, "The Ray head did not start")
+    wait(lambda: listens(settings.head_port, settings.head_host), head, log, "The Ray head did not start")
     return run
 
 
@@ -254,13 +254,13 @@ def start_mt5_node(settings: Settings, run: Run) -> Run:
     environment = ray_environment(settings, run.run_id, "mt5")
     ports = helper_ports(NODE_HELPERS, run.ports.values())
     command = mt5_command(gcs_address(settings), mt5_temp_dir(run), ports)
-    node = _spawn(command, environment, home / "logs" / "mt5_node.log")
+    node = spawn(command, environment, home / "logs" / "mt5_node.log")
     run = run.with_process("mt5", node)
     write_run(home, run)
     return run
 
 
-def _wait(ready: Callable[[], bool], started: Started, log: Path, what: str, seconds: float = 90.0) -> None:
+def wait(ready: Callable[[], bool], started: Started, log: Path, what: str, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         if started.process() is None:

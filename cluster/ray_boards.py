@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def write_boards(out: Path) -> list[Path]:
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, generate in made.items():
-        board, _uid = generate()
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # Ray does not close its files
+            board, _uid = generate()
         temporary = (out / name).with_suffix(".tmp")
         temporary.write_text(board)
         temporary.replace(out / name)

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 RUN_VARIABLE = "LSTMC_RUN"
-NODE_VARIABLE = "LSTMC_NODE"  # head | mt5
+NODE_VARIABLE = "LSTMC_NODE"  # head | mt5 | prometheus | grafana-server
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Run:
     state: str
     temp_dir: str
     ports: dict[str, int]
-    processes: dict[str, Started] = field(default_factory=dict)  # "head", "mt5"
+    processes: dict[str, Started] = field(default_factory=dict)  # by the same names
     gcs_address: str = ""
     started_at: float = 0.0
     cold_s: float | None = None  # first forecast of a fresh home

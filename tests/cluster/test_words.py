@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.attach import age_words, source_words
+from cluster.attach import age_words, source_words, watch_words
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,8 @@ def test_ages_are_said_in_two_units(seconds: float | None, words: str) -> None:
 )
 def test_status_says_by_which_way_and_in_whose_time_bars_come(report: dict[str, Any], words: str) -> None:
     assert source_words(report) == words
+
+
+def test_status_says_where_to_look_and_who_has_ended() -> None:
+    words = watch_words({"prometheus": "http://127.0.0.1:9090", "grafana-server": None})
+    assert words.startswith("watch   prometheus http://127.0.0.1:9090, grafana-server has ended: `lstmc up --watch`")

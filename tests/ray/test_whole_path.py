@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import psutil
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.figures import METRICS, PREFIX, Figures
@@ -177,9 +178,10 @@ def test_prometheus_finds_every_figure_of_the_list(cluster: Cluster) -> None:
 
 def test_a_second_up_says_it_runs(cluster: Cluster) -> None:
     before = cluster.run
-    again = cluster.lstmc("up", "--detach")
+    again = cluster.lstmc("up", "--detach", "--watch")
     assert "already running" in again.stderr
-    assert cluster.run.processes == before.processes
+    assert before.processes.items() <= cluster.run.processes.items()
+    assert f"http://127.0.0.1:{cluster.run.ports['prometheus']}" in again.stdout
     other = cluster.lstmc("up", "--detach", "--speed", "5", check=False)
     assert other.returncode == 3
     assert "lstmc down" in other.stderr
@@ -226,6 +228,27 @@ def test_ray_job_submit_from_outside_retrains(cluster: Cluster, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(cluster.json("models", "list")) >= models
     assert status(cluster)["jobs"][0]["status"] == "SUCCEEDED"
+
+
+def test_prometheus_has_our_rules_and_answers_for_every_series(cluster: Cluster) -> None:
+    url = status(cluster)["watch"]["prometheus"]
+
+    def asked(path: str) -> Any:
+        code, body = http_get(f"{url}/api/v1/{path}")
+        assert code == 200, body
+        return body["data"]
+
+    def ages() -> Any:
+        return asked("query?query=ray_lstmc_bar_age_seconds")["result"]
+
+    assert {age["metric"]["symbol"] for age in eventually(ages, 40, "the first scrape")} == set(SYMBOLS)
+    shipped = yaml.safe_load((ROOT / "cluster" / "deploy" / "prometheus" / "rules.yaml").read_text())["groups"]
+
+    def healths() -> list[tuple[str, str]]:
+        return [(rule["name"], rule["health"]) for group in asked("rules")["groups"] for rule in group["rules"]]
+
+    expected = sorted((rule.get("alert") or rule["record"], "ok") for group in shipped for rule in group["rules"])
+    eventually(lambda: sorted(healths()) == expected, 40, "every rule was evaluated")
 
 
 def test_the_scheduler_follows_its_job_by_itself(cluster: Cluster) -> None:
@@ -288,6 +311,7 @@ def test_bringing_it_back_fills_the_gap(cluster: Cluster, token: str) -> None:
     before = as_of(cluster, token)
     back = cluster.lstmc("up", "--detach")
     assert "mt5 node was down" in back.stderr
+    assert cluster.run.alive("prometheus")  # left alone without the flag
     eventually(lambda: as_of(cluster, token) > before, 60, "forecasts move again")
     eventually(lambda: cluster.get("/api/v1/predictions/EURUSD", token)[1]["stale"] is False, 30)
     assert assert_store_is_the_markets_truth(cluster) > 3 * 5000
