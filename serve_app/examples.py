@@ -9,13 +9,13 @@ from pydantic import BaseModel
 from serve_app.board import BAR_COLUMNS
 from serve_app.responses import (
     BarsBody,
-    ForecastBody,
     ForecastsBody,
     Health,
     HistoryBody,
     KeySetBody,
     ModelBody,
     PastForecastBody,
+    PredictionBody,
     SignalsBody,
     SkillBody,
     StatusBody,
@@ -171,7 +171,7 @@ _HEAD = {"symbol": "EURUSD", "timeframe": "H1", "market": "recorded"}
 _NONE_MISSING: dict[str, dict[str, str]] = {"missing": {}, "missing_codes": {}}
 
 EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
-    ForecastBody: _FORECAST,
+    PredictionBody: _FORECAST,
     ForecastsBody: {"timeframe": "H1", "count": 1, **_NONE_MISSING, "forecasts": [_FORECAST]} | _SERVED,
     SignalsBody: {"timeframe": "H1", "market": "recorded", "signals": [_SIGNAL], "skill": [_SKILL], **_NONE_MISSING}
     | _SERVED,
