@@ -157,7 +157,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         OnDemand,
         name="OnDemand",
         ray_actor_options=options,
-        max_ongoing_requests=2,
+        max_ongoing_requests=1,  # a model that crashes takes nobody else's forecast with it
         max_queued_requests=settings.on_demand_queue,  # of each replica of Api
         autoscaling_config={
             "min_replicas": 0,

@@ -28,6 +28,11 @@ from serve_app.predictor import BundleShelf, HangWatch, Model, forecast_each
 # A second opinion may wait for the forecaster, which shares its processors with it.
 NICENESS = 5
 LIVE_REASON = "Made on demand: only what the forecaster makes is recorded and judged live."
+NOT_LIVE: dict[str, Any] = dict.fromkeys(("live_value", "live_t", "live_coverage80", "live_since")) | {
+    "live_n": 0,
+    "live_baseline": "",
+    "live_reason": LIVE_REASON,
+}
 # What such a forecast says beyond its own fields.
 UNRECORDED: dict[str, Any] = {
     "on_demand": True,
@@ -136,7 +141,7 @@ class OnDemand:
 def _skill(model: Model, bars: int) -> tuple[SkillCard, ...]:
     """The model's measured cards of one horizon; nothing is known of how it does live."""
     names = {f"rv{bars}", f"r{bars}", f"sign{bars}"}
-    return tuple(replace(card, live_reason=LIVE_REASON) for card in model.version.skill if card.target in names)
+    return tuple(replace(card, **NOT_LIVE) for card in model.version.skill if card.target in names)
 
 
 def bar_store(home: str) -> Callable[[], Store]:

@@ -19,6 +19,7 @@ ModelName = Annotated[
     Query(
         pattern=r"^[a-z0-9]{2,3}-[0-9a-f]{16}$",
         description="any model of the registry; the champion, and what it has recorded, when left out",
+        examples=["h1-2f9c64e1aa07b35d"],
     ),
 ]
 
