@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from actors.forecast_record import in_one_line
-from market.errors import BundleRefused, ModelError, NoChampion
+from market.errors import BundleRefused, ModelError
 from market.forecasts import parse_utc
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
@@ -97,21 +97,19 @@ class Asks:
     async def by_champion(self, symbol: str, timeframe: str) -> Answer:
         """For a series of which the board has nothing, because the forecaster has not come to it; the usual problem where
         it has, and while there is no champion that knows the symbol."""
+        not_yet = self._question.not_yet(symbol, timeframe)
         series = (self._board.update.status.get("series") or {}).get(key_of(symbol, timeframe), {})
+        if series.get("code", "model_missing") != "model_missing":
+            raise not_yet
         try:
-            if series.get("code", "model_missing") != "model_missing":
-                raise NoChampion(series["reason"])
             pointer = await asyncio.to_thread(self._models.champion_pointer, timeframe)
             version = await self._version(pointer["id"]) if pointer else None
-            if version is None or symbol not in version.symbols:
-                raise NoChampion(f"There is none of {symbol}.")
-            return await self._answer(symbol, version)
-        except ModelError:
-            raise self._question.not_yet(symbol, timeframe) from None
-        except Problem as problem:
-            if problem.status == 503:
+            if version and symbol in version.symbols:
+                return await self._answer(symbol, version)
+        except (ModelError, Problem) as error:
+            if isinstance(error, Problem) and error.status == 503:
                 raise
-            raise self._question.not_yet(symbol, timeframe) from None  # it is not for the caller to choose another
+        raise not_yet  # also where the champion is refused: it is not for the caller to choose another
 
     async def _version(self, model_id: str) -> ModelVersion:
         if model_id not in self._versions:
@@ -243,7 +241,7 @@ def _refused(why: str) -> Problem:
 
 def _lacks(code: str, why: str) -> Problem:
     hint = "Watch /api/v1/status while history is loaded; `lstmc bars gaps` shows what is missing."
-    return unavailable(code, "No forecast of this series", why, hint=hint, retry_after=30)
+    return unavailable(code, "No forecast of this series", why, hint=hint, retry_after=10)
 
 
 def _busy() -> Problem:
@@ -258,6 +256,6 @@ def _under_way(model_id: str) -> Problem:
 
 
 def _failed(model_id: str, seconds: float) -> Problem:
-    said = f"{model_id} crashed, hung or failed over its last forecast; it is not asked again for a while."
+    said = f"The last forecast by {model_id} failed, or its process crashed or hung; it is not asked for a while."
     hint = f"The log of the API has the reason. {CHOOSE}"
     return unavailable("on-demand-failed", "The model failed", said, hint=hint, retry_after=math.ceil(seconds))

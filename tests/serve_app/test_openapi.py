@@ -85,7 +85,10 @@ def test_every_answer_and_problem_has_an_example(tmp_path: Path) -> None:
         for method in methods.values():
             assert ("security" in method) == path.startswith("/api/"), path
             for status, answer in answers(spec, method).items():
-                assert all(media.keys() & {"example", "examples"} for media in answer.get("content", {}).values()), (path, status)
+                assert all(media.keys() & {"example", "examples"} for media in answer.get("content", {}).values()), (
+                    path,
+                    status,
+                )
                 if (status.isdigit() and int(status) >= 400) or status == "default":
                     assert list(answer["content"]) == ["application/problem+json"], (path, status)
             if path.startswith("/api/"):
