@@ -156,7 +156,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     on_demand = serve.deployment(
         OnDemand,
         name="OnDemand",
-        ray_actor_options=options,
+        ray_actor_options=options | {"num_cpus": 0},  # it starts also while training claims all there are
         max_ongoing_requests=1,  # a model that crashes takes nobody else's forecast with it
         max_queued_requests=settings.on_demand_queue,  # of each replica of Api
         autoscaling_config={

@@ -152,12 +152,11 @@ class Asks:
         now, skill = asyncio.get_running_loop().time(), [c | {"in_words": skill_sentence(c)} for c in batch.skill]
         said: dict[str, Card | Problem] = {symbol: _lacks(*why) for symbol, why in batch.lacking.items()}
         for symbol, forecast in batch.forecasts.items():
-            card, kept = (
-                self._board.card(forecast | {"market": self._market()}, skill),
-                self._kept.get((model_id, symbol)),
-            )
-            known = kept and isinstance(kept.said, Card) and kept.said.as_of == card.as_of
-            said[symbol] = kept.said if kept and known else card  # without a new bar: the same bytes
+            card = self._board.card(forecast | {"market": self._market()}, skill)
+            kept = self._kept.get((model_id, symbol))
+            if kept and isinstance(kept.said, Card) and kept.said.as_of == card.as_of:
+                card = self._board.renewed(kept.said)  # without a new bar: the same bytes
+            said[symbol] = card
         for symbol, one in said.items():
             self._kept[model_id, symbol] = _Kept(one, now)
             self._kept.move_to_end((model_id, symbol))

@@ -401,6 +401,10 @@ def test_a_bar_that_is_due_is_looked_for_now_and_then(bench: Bench) -> None:
             again = await ask(model=bench.first)
             assert again.headers["etag"] == first.headers["etag"]
         assert len(bench.calls) == 3
+        bench.desk.clock.advance(hours=1)
+        await asyncio.sleep(asks.RECHECK_SECONDS)
+        late = (await ask(model=bench.first)).json()
+        assert (late["as_of"], late["stale"], len(bench.calls)) == (first.json()["as_of"], True, 4)
 
     bench.run(main)
 
