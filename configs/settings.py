@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     serve_proxy: Literal["haproxy", "ray"] = "haproxy"  # what stands before the HTTP replicas
     http_replicas: Annotated[int, Field(ge=0, le=64)] = 0  # 0: one in the local profile, otherwise two
     streams_per_subject: Annotated[int, Field(ge=1)] = 5  # open at a time, in each replica
+    on_demand_queue: Annotated[int, Field(ge=1)] = 16  # calls that may wait, of each HTTP replica
     cors_origins: Names = ()  # pages elsewhere that may read the API, as https://desk.example
     trusted_proxies: Names = ()  # addresses or networks whose X-Forwarded-For is believed, as 127.0.0.1 for nginx
     requests_per_minute: Annotated[int, Field(ge=1)] = 60  # of each subject

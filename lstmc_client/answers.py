@@ -70,7 +70,8 @@ class Horizon(_Answer):
 
 @dataclass(frozen=True)
 class Prediction(_Answer):
-    """The newest forecast of one symbol. `stale`: the next bar is overdue, see `reason`."""
+    """The newest forecast of one symbol. `stale`: the next bar is overdue, see `reason`. `on_demand`: made for this
+    question; what is not `recorded` is never judged live."""
 
     symbol: str
     timeframe: str
@@ -88,6 +89,8 @@ class Prediction(_Answer):
     reason_code: str = ""
     market_open: bool = True
     next_open: datetime | None = None
+    on_demand: bool = False
+    recorded: bool = True
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Self:

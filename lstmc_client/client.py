@@ -62,8 +62,10 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def prediction(self, symbol: str, timeframe: str | None = None) -> Prediction:
-        return Prediction.of(self._json(f"/api/v1/predictions/{quote(symbol)}", timeframe=timeframe))
+    def prediction(self, symbol: str, timeframe: str | None = None, *, model: str | None = None) -> Prediction:
+        """The newest forecast; of any `model` of the registry by its id, made on demand: see `on_demand`, `recorded`."""
+        asked = {"timeframe": timeframe, "model": model}
+        return Prediction.of(self._json(f"/api/v1/predictions/{quote(symbol)}", **asked))
 
     def predictions(self, timeframe: str | None = None) -> Predictions:
         said = self._json("/api/v1/forex/all", timeframe=timeframe)

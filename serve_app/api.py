@@ -18,6 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from configs.settings import Settings
 from serve_app import problems
 from serve_app.admission import Admission, FailureBuckets, Visit
+from serve_app.asks import Asks, Compute, nobody
 from serve_app.auth import TokenVerifier, Trust
 from serve_app.board import Board
 from serve_app.client_address import ClientAddress
@@ -34,6 +35,7 @@ from serve_app.routes_background import API_VERSION, add_health, add_key_set, ad
 from serve_app.routes_forecasts import add_forecasts, add_signals
 from serve_app.routes_stream import HEARTBEAT_SECONDS, add_stream
 from serve_app.routes_tables import add_bars, add_history
+from tuning.registry import Registry
 
 TICK_SECONDS = 1.0
 
@@ -53,8 +55,9 @@ def make_api(
     *,
     verifier: TokenVerifier | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    compute: Compute = nobody,
 ) -> FastAPI:
-    """ConfigError when there is nothing to check tokens with."""
+    """ConfigError when there is nothing to check tokens with. `compute` makes forecasts on demand."""
     verifier = verifier or TokenVerifier(Trust(settings))
     failures = FailureBuckets(settings.requests_per_minute_per_address)
     admission = Admission(verifier, limiter, ClientAddress(settings.trusted_proxies), failures)
@@ -85,7 +88,7 @@ def make_api(
     app.state.limited = Counter()  # problem's code -> requests that were refused with 429
     problems.install(app)
     read = guard(admission, "read")
-    add_forecasts(app, question, read)
+    add_forecasts(app, question, read, Asks(question, Registry.of(settings), compute))
     add_signals(app, question, guard(admission, "signals"))
     add_history(app, question, read, lookups)
     add_stream(app, board, OpenStreams(settings.streams_per_subject), verifier, read, heartbeat_seconds)

@@ -1,4 +1,4 @@
-"""The Serve application "lstmc": the deployments Api (ingress) and Predictor, with what they need of the cluster.
+"""The Serve application "lstmc": the deployments Api (ingress), Predictor and OnDemand, with what they need of the cluster.
 
 The only file of this room that imports Ray. Deployed by `serve.run(build({"home": ...}), name="lstmc")`.
 """
@@ -6,9 +6,11 @@ The only file of this room that imports Ray. Deployed by `serve.run(build({"home
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
+from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -17,10 +19,12 @@ from actors.figures import of_replica
 from configs.settings import LOOPBACK, load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
+from serve_app.asks import Busy
 from serve_app.board import board_for
 from serve_app.follower import Follower
 from serve_app.hot_path import HotPath
 from serve_app.lookups import ledger_lookups
+from serve_app.on_demand import NICENESS, Batch, OnDemand, bar_store
 from serve_app.predictor import Predictor, bundle_loader, bundle_trial
 from serve_app.rate_limit import RateLimiter
 
@@ -40,8 +44,9 @@ class Api:
     """The HTTP side over one board. Ready as soon as that holds what others hold; while nobody has a forecast /readyz says
     so, and the replica stays up."""
 
-    async def __init__(self, home: str, predictor: DeploymentHandle) -> None:  # type: ignore[misc]
-        self._predictor = predictor  # binds both deployments into one application
+    async def __init__(self, home: str, predictor: DeploymentHandle, on_demand: DeploymentHandle) -> None:  # type: ignore[misc]
+        self._predictor = predictor  # binds it into the application; only the forecaster asks it
+        self._on_demand = on_demand
         self._settings = load_settings(home)
         self._board = board_for(self._settings)
         self._follower = Follower(self._board, _pull)
@@ -51,9 +56,17 @@ class Api:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         settings, board = self._settings, self._board
-        api = make_api(settings, board, self._limiter, settings.market_clock, ledger_lookups(settings))
+        lookups = ledger_lookups(settings)
+        api = make_api(settings, board, self._limiter, settings.market_clock, lookups, compute=self._compute)
         export_forever(lambda: of_replica(dict(api.state.limited)))
         return HotPath(api, settings, board, api.state.admission)
+
+    async def _compute(self, model_id: str, symbols: Sequence[str]) -> Batch:
+        try:
+            batch: Batch = await self._on_demand.forecast.remote(model_id, symbols)
+        except BackPressureError as error:
+            raise Busy from error
+        return batch
 
     async def publish(self, update: BoardUpdate) -> bool:
         """Pushed by the forecaster to every replica; whether the board changed."""
@@ -140,6 +153,23 @@ def build(args: dict[str, Any]) -> serve.Application:
         **HEALTH,
         **SHUTDOWN,
     )
+    on_demand = serve.deployment(
+        OnDemand,
+        name="OnDemand",
+        ray_actor_options=options | {"num_cpus": 0},  # it starts also while training claims all there are
+        max_ongoing_requests=1,  # a model that crashes takes nobody else's forecast with it
+        max_queued_requests=settings.on_demand_queue,  # of each replica of Api
+        autoscaling_config={
+            "min_replicas": 0,
+            "max_replicas": 2 if local else 8,
+            "target_ongoing_requests": 1,
+            "upscale_delay_s": 2,
+            "downscale_delay_s": 30,
+            "downscale_to_zero_delay_s": 300,
+        },
+        **HEALTH,
+        **SHUTDOWN,
+    )
     api = serve.deployment(
         Api,
         name="Api",
@@ -151,4 +181,5 @@ def build(args: dict[str, Any]) -> serve.Application:
         **HEALTH,
         **SHUTDOWN,
     )
-    return api.bind(home, predictor.bind(bundle_loader(home), bundle_trial(home)))
+    asked = on_demand.bind(bundle_loader(home), bar_store(home), niceness=NICENESS)
+    return api.bind(home, predictor.bind(bundle_loader(home), bundle_trial(home)), asked)

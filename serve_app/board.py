@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -28,6 +28,7 @@ from serve_app.stream import Event, Subscription
 BAR_COLUMNS = ("close_time", "open", "high", "low", "close")
 EVENTS_KEPT = 64
 SNAPSHOT_SECONDS = 1.0
+NOT_REPORTED = "The forecaster has not reported yet; history is being loaded."
 SILENCE_SECONDS = 30.0  # wall seconds without a word from the forecaster, which is asked every two
 
 
@@ -40,9 +41,11 @@ class Answer:
 
 
 @dataclass
-class _Card:
+class Card:
     """One rendered forecast: `head` is its JSON without the closing brace, so that age and time can be put behind."""
 
+    forecast: dict[str, Any]  # as it was made
+    skill: list[dict[str, Any]]
     head: bytes
     etag: str
     streamed: dict[str, Any]  # all of it but `skill`, which an event carries once for all of them
@@ -82,7 +85,7 @@ class Board:
         self._silent = False
         self._snapshot: tuple[Event, float] | None = None  # and when it was made
         self._hours = MarketHours.at(self.now())
-        self._cards: dict[str, _Card] = {}
+        self._cards: dict[str, Card] = {}
         self._served_at = (-1, "")
         self._sequence = 0
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
@@ -122,7 +125,7 @@ class Board:
         self._look_at_clocks()
         now, flipped = self.now(), []
         for key, card in list(self._cards.items()):
-            due = now >= card.until or card.condition != self._condition(key, card.as_of)
+            due = now >= card.until or card.condition != self._condition(self.update.forecasts[key], card.as_of)
             if due and self._render(key):
                 flipped.append(key)
         if flipped:
@@ -181,17 +184,24 @@ class Board:
 
     # Rendering
 
-    def _condition(self, key: str, as_of: datetime) -> Condition:
-        forecast = self.update.forecasts[key]
-        frame = Timeframe.parse(forecast["timeframe"])
-        away = self.forecaster_away
-        return condition_of(forecast, as_of, frame, self.grace, self.now(), self._hours, self.update.status, away)
+    def _condition(self, forecast: Mapping[str, Any], as_of: datetime) -> Condition:
+        frame, status, away = Timeframe.parse(forecast["timeframe"]), self.update.status, self.forecaster_away
+        if forecast.get("on_demand"):  # what holds up the forecaster, or its model, does not hold up this one
+            series = status.get("series") or {}
+            status = status | {"series": {key: one for key, one in series.items() if one["code"] == "data_refused"}}
+            away = away or ("" if self.filled else NOT_REPORTED)
+        return condition_of(forecast, as_of, frame, self.grace, self.now(), self._hours, status, away)
 
     def _render(self, key: str) -> bool:
         """Render one forecast; whether it says something new to those who listen to the stream."""
-        forecast = self.update.forecasts[key]
-        timeframe = Timeframe.parse(forecast["timeframe"])
-        as_of, condition = parse_utc(forecast["as_of"]), self._condition(key, parse_utc(forecast["as_of"]))
+        forecast, old = self.update.forecasts[key], self._cards.get(key)
+        self._cards[key] = card = self.card(forecast, self.skill_cards(forecast["timeframe"]))
+        return old is None or old.streamed != card.streamed
+
+    def card(self, forecast: dict[str, Any], skill: list[dict[str, Any]]) -> Card:
+        """A forecast under the condition of now. `skill`: what stands beside its horizons."""
+        timeframe, as_of = Timeframe.parse(forecast["timeframe"]), parse_utc(forecast["as_of"])
+        condition = self._condition(forecast, as_of)
         limit, changes = stale_after(as_of, timeframe, self.grace), self._hours.changes
         until = min((moment for moment in (limit, changes) if moment >= self.now()), default=changes)
         fields = forecast | {
@@ -202,23 +212,28 @@ class Board:
             "market_open": self._hours.is_open,
             "next_open": iso_utc(self._hours.next_open),
         }
-        head = orjson.dumps(fields | {"skill": self.skill_cards(forecast["timeframe"])})[:-1]
-        old = self._cards.get(key)
-        self._cards[key] = _Card(head, etag_of(head), fields, as_of, condition, until)
-        return old is None or old.streamed != fields
+        head = orjson.dumps(fields | {"skill": skill})[:-1]
+        return Card(forecast, skill, head, etag_of(head), fields, as_of, condition, until)
 
-    def _fresh(self, key: str, now: datetime | None = None) -> _Card | None:
+    def renewed(self, card: Card) -> Card:
+        """`card`, rendered again where its condition is another one by now. For cards that the board does not hold."""
+        if overdue := self.now() >= card.until:
+            self._look_at_clocks()
+        changed = overdue or card.condition != self._condition(card.forecast, card.as_of)
+        return self.card(card.forecast, card.skill) if changed else card
+
+    def _fresh(self, key: str, now: datetime | None = None) -> Card | None:
         card = self._cards.get(key)
         if card is not None and ((now or self.now()) >= card.until or self._silent != bool(self.forecaster_away)):
             self.tick()
             card = self._cards[key]
         return card
 
-    def _behind(self, card: _Card, now: datetime) -> bytes:
+    def _behind(self, card: Card, now: datetime) -> bytes:
         """Age of the newest bar in market seconds, and the wall time of this answer, as the end of a JSON object."""
         return b',"data_age_seconds":%d,"served_at":"%s"}' % (self._age(card, now), self.served_at().encode())
 
-    def _age(self, card: _Card, now: datetime) -> int:
+    def _age(self, card: Card, now: datetime) -> int:
         return max(0, int((now - card.as_of).total_seconds()))
 
     def _streamed(self, key: str) -> dict[str, Any]:
@@ -251,7 +266,10 @@ class Board:
     def forecast(self, key: str) -> Answer | None:
         now = self.now()
         card = self._fresh(key, now)
-        return None if card is None else Answer(card.head + self._behind(card, now), card.etag)
+        return None if card is None else self.answer(card, now)
+
+    def answer(self, card: Card, now: datetime) -> Answer:
+        return Answer(card.head + self._behind(card, now), card.etag)
 
     def forecasts(self, timeframe: str, symbols: Iterable[str]) -> Answer:
         """All of one timeframe in one body; symbols without a forecast stand under `missing` with the reason."""
@@ -274,7 +292,7 @@ class Board:
     def why_missing(self, symbol: str, timeframe: str) -> tuple[str, str]:
         """(code, reason) for a symbol that has no forecast."""
         if not self.filled:
-            return "forecaster_away", "The forecaster has not reported yet; history is being loaded."
+            return "forecaster_away", NOT_REPORTED
         if away := self.forecaster_away:
             return "forecaster_away", away
         if timeframe not in self.update.models:

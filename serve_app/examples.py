@@ -7,15 +7,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from serve_app.board import BAR_COLUMNS
+from serve_app.on_demand import NOT_LIVE, UNRECORDED
 from serve_app.responses import (
     BarsBody,
-    ForecastBody,
     ForecastsBody,
     Health,
     HistoryBody,
     KeySetBody,
     ModelBody,
     PastForecastBody,
+    PredictionBody,
     SignalsBody,
     SkillBody,
     StatusBody,
@@ -171,7 +172,7 @@ _HEAD = {"symbol": "EURUSD", "timeframe": "H1", "market": "recorded"}
 _NONE_MISSING: dict[str, dict[str, str]] = {"missing": {}, "missing_codes": {}}
 
 EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
-    ForecastBody: _FORECAST,
+    PredictionBody: _FORECAST,
     ForecastsBody: {"timeframe": "H1", "count": 1, **_NONE_MISSING, "forecasts": [_FORECAST]} | _SERVED,
     SignalsBody: {"timeframe": "H1", "market": "recorded", "signals": [_SIGNAL], "skill": [_SKILL], **_NONE_MISSING}
     | _SERVED,
@@ -226,6 +227,20 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
             }
         ]
     },
+}
+
+_UNJUDGED = _SKILL | NOT_LIVE
+# Where there is another kind of answer beside the usual one.
+OTHER_EXAMPLES: dict[type[BaseModel], dict[str, dict[str, Any]]] = {
+    PredictionBody: {
+        "on_demand": _FORECAST
+        | UNRECORDED
+        | {
+            "model_id": "h1-7c01d5b9e4a2f683",
+            "horizons": [_FORECAST["horizons"][0] | {"skill": [_UNJUDGED]}],
+            "skill": [_UNJUDGED],
+        }
+    }
 }
 
 PROBLEMS = {

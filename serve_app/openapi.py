@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from configs.settings import Settings
 from serve_app import problems
 from serve_app.board import Answer, etag_of
-from serve_app.examples import CSV, EXAMPLES, PROBLEMS, problem_example
+from serve_app.examples import CSV, EXAMPLES, OTHER_EXAMPLES, PROBLEMS, problem_example
 from serve_app.reply import JSON, conditional
 from serve_app.representation import Representation
 from serve_app.responses import ProblemBody
@@ -42,9 +42,9 @@ BUDGET = tuple(name for name in HEADERS if name.startswith("RateLimit"))
 def documented(
     model: type[BaseModel], *statuses: int, tagged: bool = True, paged: bool = False
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: its answer with an example and headers, and the problems it can meet."""
+    """The `responses` of a route: its answer with headers (`description` adds the example), and the problems it can meet."""
     budget = BUDGET if 401 in statuses else ()
-    content: dict[str, Any] = {JSON: {"example": EXAMPLES[model]}}
+    content: dict[str, Any] = {JSON: {}}
     if 406 in statuses:
         content |= {
             Representation.ARROW.value: {"schema": {"type": "string", "format": "binary"}, "example": "an IPC stream"},
@@ -93,8 +93,16 @@ def add_openapi(app: FastAPI, settings: Settings) -> None:
         app.add_api_route(address, openapi, include_in_schema=False)
 
 
+def _shown(model: type[BaseModel]) -> dict[str, Any]:
+    if model not in OTHER_EXAMPLES:
+        return {"example": EXAMPLES[model]}
+    named = {"usual": EXAMPLES[model]} | OTHER_EXAMPLES[model]
+    return {"examples": {name: {"value": example} for name, example in named.items()}}
+
+
 def description(app: FastAPI, settings: Settings) -> dict[str, Any]:
     said = app.openapi()
+    shown = {f"#/components/schemas/{model.__name__}": _shown(model) for model in EXAMPLES}
     said["components"]["schemas"]["ProblemBody"] = ProblemBody.model_json_schema()
     said["components"]["headers"] = HEADERS
     shared = said["components"].setdefault("responses", {})
@@ -107,6 +115,8 @@ def description(app: FastAPI, settings: Settings) -> dict[str, Any]:
             # An address has no null: what is optional is left out.
             schema |= next((branch for branch in schema.pop("anyOf", ()) if branch["type"] != "null"), {})
         for status, answer in operation["responses"].items():
+            if body := answer.get("content", {}).get(JSON):
+                body |= shown[body["schema"]["$ref"]]  # only now: FastAPI leaves out what is null
             if problems.MEDIA_TYPE in answer.get("content", {}):  # the same wherever it is met
                 name = f"Problem{status.capitalize()}"
                 shared[name] = answer

@@ -165,6 +165,29 @@ def bundle_trial(home: str) -> Callable[[str], None]:
     return prove
 
 
+class HangWatch:
+    """Knows which calls into models are not back. `clock`: seconds that never go back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._calls: dict[object, float] = {}  # -> since when
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        call = object()
+        self._calls[call] = self._clock()
+        try:
+            yield
+        finally:
+            del self._calls[call]
+
+    def check(self) -> None:
+        """RuntimeError while a call hangs: Serve then puts another replica in this one's place."""
+        oldest = min(list(self._calls.values()), default=None)
+        if oldest is not None and self._clock() - oldest > HUNG_SECONDS:
+            raise RuntimeError(f"A model has not come back for {HUNG_SECONDS:.0f} s.")
+
+
 class Predictor:
     """Forecasts with any registered model. Stateless but for its shelf: a crash costs one load."""
 
@@ -174,9 +197,8 @@ class Predictor:
         prove: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shelf = BundleShelf(load)
-        self._prove, self._clock = prove, clock
-        self._calls: dict[object, float] = {}  # into models, that are not back -> since when
+        self._shelf, self._watch = BundleShelf(load), HangWatch(clock)
+        self._prove = prove
 
     async def warm(self, model_id: str, prove: bool = False) -> dict[str, Any]:
         """Load, verify and probe in a thread -> {"ok", "reason", "bars_needed"}. Never raises.
@@ -199,27 +221,15 @@ class Predictor:
         return self._shelf.held
 
     async def check_health(self) -> None:
-        """RuntimeError while a call hangs: Serve then puts another replica in this one's place."""
-        oldest = min(list(self._calls.values()), default=None)
-        if oldest is not None and self._clock() - oldest > HUNG_SECONDS:
-            raise RuntimeError(f"A model has not come back for {HUNG_SECONDS:.0f} s.")
+        self._watch.check()
 
     def _get(self, model_id: str) -> Model:
-        with self._counted():
+        with self._watch.call():
             return self._shelf.get(model_id)
 
     def _forecast(self, model_id: str, bars: dict[str, pa.Table]) -> dict[str, tuple[HorizonForecast, ...]]:
-        with self._counted():
+        with self._watch.call():
             return forecast_each(self._shelf.get(model_id), bars)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        call = object()
-        self._calls[call] = self._clock()
-        try:
-            yield
-        finally:
-            del self._calls[call]
 
 
 def _words(error: Exception) -> str:

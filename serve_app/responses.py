@@ -72,6 +72,20 @@ class ForecastBody(Described):
     served_at: UtcTime
 
 
+class NoSignalBody(Described):
+    side: Literal["none"]
+    reason_code: Literal["on_demand"]
+    reason: str
+
+
+class PredictionBody(ForecastBody):
+    """A forecast as the forecaster publishes it has none of these three."""
+
+    on_demand: bool = Field(False, description="made for this question, by the model that it names")
+    recorded: bool = Field(True, description="false: not in the ledger, so live figures are null with live_reason")
+    signal: NoSignalBody | None = Field(None, description="only of a forecast on demand, which never gives one")
+
+
 class ForecastsBody(Described):
     timeframe: str
     count: int

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 
 from serve_app.admission import Visit
+from serve_app.asks import Asks
 from serve_app.board import key_of
 from serve_app.openapi import OF_A_SYMBOL, OF_A_TIMEFRAME, documented
 from serve_app.question import Question, TimeframeName
 from serve_app.reply import rendered, reply
-from serve_app.responses import ForecastBody, ForecastsBody, SignalsBody
+from serve_app.responses import ForecastsBody, PredictionBody, SignalsBody
+
+ModelName = Annotated[
+    str | None,
+    Query(
+        pattern=r"^[a-z0-9]{2,3}-[0-9a-f]{16}$",
+        description="any model of the registry; the champion, and what it has recorded, when left out",
+        examples=["h1-2f9c64e1aa07b35d"],
+    ),
+]
 
 
-def add_forecasts(app: FastAPI, question: Question, allowed: Any) -> None:
+def add_forecasts(app: FastAPI, question: Question, allowed: Any, asks: Asks) -> None:
     board = question.board
 
     @app.get(
         "/api/v1/predictions/{symbol}",
         tags=["forecasts"],
         response_model=None,
-        responses=documented(ForecastBody, *OF_A_SYMBOL),
+        responses=documented(PredictionBody, *OF_A_SYMBOL),
     )
     async def prediction(
-        request: Request, symbol: str, timeframe: TimeframeName = None, visit: Visit = allowed
+        request: Request,
+        symbol: str,
+        timeframe: TimeframeName = None,
+        model: ModelName = None,
+        visit: Visit = allowed,
     ) -> Response:
-        """The newest forecast of one symbol: volatility and return quantiles per horizon, with their skill."""
-        code, frame = question.symbol(symbol), question.timeframe(timeframe)
-        answer = board.forecast(key_of(code, frame))
-        if answer is None:
-            raise question.not_yet(code, frame)
+        """The newest forecast of one symbol: volatility and return quantiles per horizon, with their skill.
+
+        With `model`, and without it while a champion's first forecast is awaited, it is made on demand: it says
+        `on_demand`, is not recorded and gives no signal."""
+        code = question.symbol(symbol)
+        if model is not None:
+            return reply(request, visit, await asks.by_model(code, timeframe, model))
+        frame = question.timeframe(timeframe)
+        answer = board.forecast(key_of(code, frame)) or await asks.by_champion(code, frame)
         return reply(request, visit, answer)
 
     @app.get(

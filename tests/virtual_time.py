@@ -18,8 +18,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._moment
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self._moment = max(self._moment, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        due = [timer._when for timer in self._scheduled if not timer._cancelled]  # type: ignore[attr-defined]
+        if due and not self._ready:  # type: ignore[attr-defined]
+            self._moment = max(self._moment, min(due))
         super()._run_once()  # type: ignore[misc]
 
 

@@ -14,6 +14,8 @@ import pytest
 from lstmc_client import errors
 from lstmc_client.client import Client
 from lstmc_client.events import EventReader
+from serve_app.examples import EXAMPLES, OTHER_EXAMPLES
+from serve_app.responses import PredictionBody
 from tests.browser.conftest import Site, make_site, site
 
 __all__ = ["make_site", "site"]  # fixtures
@@ -178,6 +180,22 @@ def test_nobody_there() -> None:
             client.status()
         with pytest.raises(errors.Unreachable, match="Is it running"):
             next(client.stream())
+
+
+def test_a_forecast_by_another_model_is_told_apart() -> None:
+    other = OTHER_EXAMPLES[PredictionBody]["on_demand"]
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(dict(request.url.params))
+        return httpx.Response(200, json=other if "model" in request.url.params else EXAMPLES[PredictionBody])
+
+    with Client("http://lstmc", "token", transport=httpx.MockTransport(answer)) as client:
+        usual, made = client.prediction("EURUSD"), client.prediction("EURUSD", model=other["model_id"])
+    assert seen == [{}, {"model": other["model_id"]}]
+    assert [(p.on_demand, p.recorded) for p in (usual, made)] == [(False, True), (True, False)]
+    assert (made.skill[0].value, made.skill[0].live_value) == (0.031, None)
+    assert made.skill[0].live_reason
 
 
 def test_a_proxys_own_page_is_an_error_too() -> None:

@@ -43,8 +43,9 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LSTMC_"))}
-        # Waiting for something asks more often than a trader may.
-        return clean | {"LSTMC_HOME": str(self.home), "LSTMC_REQUESTS_PER_MINUTE": "100000"}
+        # Waiting for something asks more often than a trader may; a full queue is one call that waits.
+        ours = {"LSTMC_HOME": str(self.home), "LSTMC_REQUESTS_PER_MINUTE": "100000", "LSTMC_ON_DEMAND_QUEUE": "1"}
+        return clean | ours
 
     @property
     def settings(self) -> Settings:

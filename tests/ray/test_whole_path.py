@@ -5,12 +5,14 @@ The tests build on each other: each leaves the cluster as the next expects it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from market.bar_store import BarStore
 from mt5_actor_windows.actor import make_session
 from tests.ray.conftest import Cluster, eventually
 from tests.serve_app.test_api import SHAPES
+from tuning.bundle import Forecaster, save_bundle
+from tuning.registry import Registry
 
 SYMBOLS = ["EURUSD", "GBPUSD", "USDJPY"]
 CONTENT = ["symbol", "timeframe", "open_time", "open", "high", "low", "close", "tick_volume", "spread_points"]
@@ -149,6 +153,57 @@ def test_real_answers_are_as_described(cluster: Cluster, token: str) -> None:
         code, body = cluster.get(path, token)
         assert code == 200, body
         shape.model_validate(body)
+
+
+class SameForecasts:
+    """A model under as many ids as are wanted."""
+
+    def __init__(self, model: Forecaster, number: int) -> None:
+        self.bars_needed, self.spec_digest = model.bars_needed, model.spec_digest
+        self.forecast, self._model, self._number = model.forecast, model, number
+
+    def save(self, folder: Path) -> None:
+        self._model.save(folder)
+        with sorted(folder.glob("*.json"))[0].open("a") as file:
+            file.write("\n" * self._number)
+
+
+def test_other_models_forecast_on_demand(cluster: Cluster, token: str, tmp_path: Path) -> None:
+    registry = Registry.of(cluster.settings)
+    champion = registry.load(registry.list("H1")[0].id)
+    fields = {name: v for name, v in vars(champion.version).items() if name not in ("id", "spec_digest")}
+    models = []
+    for number in range(1, 9):
+        save_bundle(SameForecasts(champion.ensemble, number), fields, tmp_path / str(number))
+        models.append(registry.add(tmp_path / str(number)).id)
+    base, headers = f"http://127.0.0.1:{cluster.ports['port']}", {"Authorization": f"Bearer {token}"}
+
+    async def crowd() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(
+            base_url=base, headers=headers, limits=limits, timeout=30, trust_env=False
+        ) as client:
+            asks = [(SYMBOLS[i % 3], {"model": models[i % 8]} if i % 10 else {}) for i in range(200)]
+            paths = (client.get(f"/api/v1/predictions/{symbol}", params=asked) for symbol, asked in asks)
+            return await asyncio.gather(*paths)
+
+    answers = asyncio.run(crowd())
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert {answer.status_code for answer in answers[::10]} == {200}, "the board answers whatever else is asked"
+    refused = [answer for answer in answers if answer.status_code == 503]
+    kinds = {answer.json()["type"].removeprefix("urn:lstmc:problem:") for answer in refused}
+    assert "on-demand-busy" in kinds, "eight models, one call at a time and one that waits"
+    assert kinds <= {"on-demand-busy", "on-demand-under-way"}
+    assert all(int(answer.headers["retry-after"]) > 0 and answer.json()["hint"] for answer in refused)
+    with Client(base, token) as client:
+        made = client.prediction("EURUSD", model=models[-1])  # waits for a process to start
+        usual = client.prediction("EURUSD")
+    assert (made.model_id, made.on_demand, made.recorded) == (models[-1], True, False)
+    assert (usual.model_id, usual.on_demand, usual.recorded) == (champion.version.id, False, True)
+    assert abs(usual.as_of - made.as_of) <= timedelta(hours=2), "bars close every six seconds"
+    assert {card.live_value for horizon in made.horizons for card in horizon.skill} == {None}
+    recorded = PredictionLedger.of(cluster.settings).history("EURUSD", "H1")
+    assert {row["model_id"] for row in recorded} == {champion.version.id}
 
 
 def test_prometheus_finds_every_figure_of_the_list(cluster: Cluster) -> None:

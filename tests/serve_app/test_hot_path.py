@@ -79,6 +79,7 @@ def test_the_usual_question(pair: Pair, path: str) -> None:
         (f"{PATH}?timeframe=H1&timeframe=H1", {}, 200),
         (f"{PATH}?more=1", {}, 200),
         (f"{PATH}?timeframe=M15", {}, 503),
+        (f"{PATH}?model=h1-0123456789abcdef", {}, 404),
         (f"{PATH}?timeframe=H7", {}, 422),
         (f"{PATH}/", {}, 404),
         ("/api/v1/predictions/EURXXX", {}, 404),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.examples import EXAMPLES, PROBLEMS
+from serve_app.examples import EXAMPLES, OTHER_EXAMPLES, PROBLEMS
 from serve_app.responses import ProblemBody
 from tests.serve_app.take_openapi import SNAPSHOT, described
 
@@ -85,7 +85,10 @@ def test_every_answer_and_problem_has_an_example(tmp_path: Path) -> None:
         for method in methods.values():
             assert ("security" in method) == path.startswith("/api/"), path
             for status, answer in answers(spec, method).items():
-                assert all("example" in media for media in answer.get("content", {}).values()), (path, status)
+                assert all(media.keys() & {"example", "examples"} for media in answer.get("content", {}).values()), (
+                    path,
+                    status,
+                )
                 if (status.isdigit() and int(status) >= 400) or status == "default":
                     assert list(answer["content"]) == ["application/problem+json"], (path, status)
             if path.startswith("/api/"):
@@ -94,7 +97,15 @@ def test_every_answer_and_problem_has_an_example(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("shape", "example"), EXAMPLES.items(), ids=lambda v: getattr(v, "__name__", ""))
 def test_the_examples_are_true_to_the_shapes(shape: Any, example: dict[str, Any]) -> None:
-    shape.model_validate(json.loads(json.dumps(example)))
+    for one in (example, *OTHER_EXAMPLES.get(shape, {}).values()):
+        shape.model_validate(json.loads(json.dumps(one)))
+
+
+def test_an_example_keeps_what_is_null(tmp_path: Path) -> None:
+    answer = described(tmp_path)["paths"]["/api/v1/predictions/{symbol}"]["get"]["responses"]["200"]
+    examples = answer["content"]["application/json"]["examples"]
+    assert examples["usual"]["value"]["next_open"] is None
+    assert examples["on_demand"]["value"]["skill"][0]["live_value"] is None
 
 
 def test_the_problems_are_true_to_their_shape(tmp_path: Path) -> None:
