@@ -30,6 +30,7 @@ from actors import figures
 from actors.exporter import export_forever
 from actors.rate_limiter import RateLimiterActor
 from configs.settings import Settings, load_settings
+from market.clock_watch import TOLERANCE
 from market.errors import ClusterError, LstmcError, MarketUnavailable, NodeDown, NotRunning, VersionsDisagree
 from market.forecasts import BoardUpdate, HorizonForecast
 from mt5_actor_windows.node import APART
@@ -270,6 +271,7 @@ class MarketDataActor:
             self._settings.timeframes,
             self._settings.history_days,
             self._settings.market_clock.now,
+            tolerance=TOLERANCE * max(self._settings.speed, 1.0),
         )
         self._progress: dict[str, Any] = {"done": 0, "total": 0, "symbol": "", "ready": False, "reason": ""}
         threading.Thread(target=self._run, name="poll", daemon=True).start()
