@@ -49,7 +49,7 @@ def up(given: dict[str, Any], progress: Progress, *, profile: str = "local") -> 
             run = _start_nodes(settings, progress)
         fresh = run.state != "up"
         had_bars = _has_bars(settings)
-        connect(settings, progress)
+        connect(settings, progress, fresh=fresh)
         if fresh:
             fill(settings, progress)
         _first_forecast(settings, progress)
@@ -221,12 +221,12 @@ def _bring_back_mt5(settings: Settings, run: Run, progress: Progress) -> Run:
     return run
 
 
-def connect(settings: Settings, progress: Progress) -> None:
-    """Join the cluster as a driver, wait for both nodes, create the actors that are missing."""
+def connect(settings: Settings, progress: Progress, *, fresh: bool = False) -> None:
+    """Join the cluster as a driver, wait for both nodes, create the actors that are missing. `fresh`: the head has just started."""
     health.use_token(settings)
     import ray
 
-    from actors.handles import NAMESPACE, start_actors, start_schedule
+    from actors.handles import NAMESPACE, end_actor, start_actors, start_schedule
 
     progress.doing("connecting to the cluster")
     try:
@@ -252,6 +252,8 @@ def connect(settings: Settings, progress: Progress) -> None:
         )
     elif settings.market != "http":
         _await_mt5(lambda: _has_mt5(ray.nodes()), settings, progress)
+    if fresh and settings.redis_address and not settings.is_live:
+        end_actor("mt5")  # as Redis remembers it, it plays by the clock of the last head
     names = start_actors(settings)
     if settings.redis_address:
         _await_revived(settings)
