@@ -93,8 +93,16 @@ def await_job(made: ThreeMachines, submission: str, seconds: float = 240.0) -> f
     return took
 
 
-def _gone(made: ThreeMachines, role: str, seconds: float = 60.0) -> float:
-    return until(lambda: role not in (made.alive() or [role]), seconds, f"the head takes the {role} node for dead")
+def _node(made: ThreeMachines, role: str) -> str:
+    found = [node for node, known in made.nodes().items() if known == role]
+    if len(found) != 1:
+        raise ClusterError(f"The head takes {len(found)} nodes with the role {role} for living.")
+    return found[0]
+
+
+def _gone(made: ThreeMachines, node: str, seconds: float = 60.0) -> float:
+    """After how long the head takes it for dead."""
+    return until(lambda: node not in (made.nodes() or [node]), seconds, f"the head takes the node {node} for dead")
 
 
 def _stale(made: ThreeMachines, seconds: float = 60.0) -> str:
@@ -104,32 +112,33 @@ def _stale(made: ThreeMachines, seconds: float = 60.0) -> str:
 
 
 def worker_killed(made: ThreeMachines) -> str:
-    submission = f"killed-{time.time_ns()}"
+    submission, node = f"killed-{time.time_ns()}", _node(made, "train")
     train(made, "quick", submission)
     units = await_units(made)
     killed = kill(made.processes(WORKER))
-    dead = _gone(made, "train")
+    dead = _gone(made, node)
     took = await_job(made, submission)
     return f"{killed} in the midst of {', '.join(sorted(units))}; known as dead after {dead:.1f} s; the job ended well {took:.0f} s later"
 
 
 def worker_cut(made: ThreeMachines) -> str:
+    node = _node(made, "train")
     made.wire.cut(WORKER)
     try:
-        return f"known as dead after {_gone(made, 'train', 90):.1f} s"
+        return f"known as dead after {_gone(made, node, 90):.1f} s"
     finally:
         made.wire.mend(WORKER)
 
 
 def mt5_killed(made: ThreeMachines) -> str:
-    killed = kill(made.processes(MT5))
-    return f"{killed}; {_stale(made)}"
+    return kill(made.processes(MT5))
 
 
 def mt5_cut(made: ThreeMachines) -> str:
+    node = _node(made, "mt5")
     made.wire.cut(MT5)
     try:
-        return f"known as dead after {_gone(made, 'mt5', 90):.1f} s; {_stale(made)}"
+        return f"known as dead after {_gone(made, node, 90):.1f} s; {_stale(made)}"
     finally:
         made.wire.mend(MT5)
 
@@ -139,15 +148,17 @@ def head_killed(made: ThreeMachines) -> str:
 
 
 def redis_killed(made: ThreeMachines) -> str:
-    before = made.units["redis"].pid
+    before, store = made.units["redis"].pid, named(made, HEAD, "gcs_server")
     os.kill(before, 9)
     until(lambda: made.units["redis"].pid != before, 30, "another Redis")
-    return f"pid {before} killed, its supervisor started another"
+    _, alive = psutil.wait_procs(store, timeout=30)
+    return f"killed, and another started; the head's control store {'lived on' if alive else 'ended with it'}"
 
 
-def _remount(made: ThreeMachines, options: str) -> None:
-    command = ["mount", "-o", f"remount,{options}", str(made.settings.bars_path)]
+def _remount(made: ThreeMachines, options: Callable[[Path], str]) -> None:
+    path = made.settings.bars_path
     for _ in range(50):  # a file that is being written keeps it busy
+        command = ["mount", "-o", f"remount,{options(path)}", str(path)]
         done = subprocess.run(command, capture_output=True, text=True)
         if not done.returncode:
             return
@@ -155,17 +166,19 @@ def _remount(made: ThreeMachines, options: str) -> None:
     raise ClusterError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def _store_refuses(options: str, undo: str) -> Callable[[ThreeMachines], str]:
+def _store_refuses(options: Callable[[Path], str], undo: str) -> Callable[[ThreeMachines], str]:
     def happen(made: ThreeMachines) -> str:
-        used = shutil.disk_usage(made.settings.bars_path).used
-        _remount(made, options.format(used=used))
+        _remount(made, options)
         try:
-            said = _stale(made)
-            return f"{said}: {made.forecast().get('reason', '')[:120]}"
+            return f"{_stale(made)}: {str(made.forecast().get('reason'))[:150]}"
         finally:
-            _remount(made, undo)
+            _remount(made, lambda _: undo)
 
     return happen
+
+
+def _as_it_is(path: Path) -> str:
+    return f"size={shutil.disk_usage(path).used}"
 
 
 def clock_off(made: ThreeMachines) -> str:
@@ -176,7 +189,7 @@ def clock_off(made: ThreeMachines) -> str:
     ahead = {"LD_PRELOAD": str(library), "FAKETIME": f"+{CLOCK_OFF}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     _restart(made, ahead)
     try:
-        until(lambda: "mt5" in made.alive(), 90, "the node with the wrong clock has joined")
+        until(lambda: "mt5" in made.nodes().values(), 90, "the node with the wrong clock has joined")
         until(lambda: _problem(made), 60, "the wrong clock is named")
         return f"named: {_problem(made)[:150]}; {_stale(made)}"
     finally:
@@ -184,8 +197,9 @@ def clock_off(made: ThreeMachines) -> str:
 
 
 def _restart(made: ThreeMachines, variables: dict[str, str]) -> None:
+    node = _node(made, "mt5")
     made.units[MT5].end()
-    _gone(made, "mt5")
+    _gone(made, node)
     made.start(MT5, **variables)
 
 
@@ -200,8 +214,8 @@ FAULTS = (
     Fault("worker_cut", "the worker's link cut until it is taken for dead", worker_cut, "no failed GET", heal_s=90),
     Fault("mt5_killed", "kill -9 of the mt5 node", mt5_killed, SERVES_ON, heal_s=90),
     Fault("mt5_cut", "the mt5 node's link cut until forecasts are stale", mt5_cut, SERVES_ON, heal_s=90),
-    Fault("store_full", "the bar store's file system is full", _store_refuses("size={used}", f"size={STORE_BYTES}"), SERVES_ON),
-    Fault("store_read_only", "the bar store's file system is read-only", _store_refuses("ro", "rw"), SERVES_ON),
+    Fault("store_full", "the bar store's file system is full", _store_refuses(_as_it_is, f"size={STORE_BYTES}"), SERVES_ON),
+    Fault("store_read_only", "the bar store's file system is read-only", _store_refuses(lambda _: "ro", "rw"), SERVES_ON),
     Fault("clock_off", f"the mt5 node's clock {CLOCK_OFF // 60} min ahead", clock_off, "no bar from the future; the clock is named", heal_s=120),
     Fault("head_killed", "kill -9 of the head's control store (GCS)", head_killed, "back within 2 min, nothing lost", 120, 180),
     Fault("redis_killed", "kill -9 of the Redis that holds the head's state", redis_killed, "back within 2 min, nothing lost", 120, 180),

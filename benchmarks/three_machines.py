@@ -175,13 +175,16 @@ class ThreeMachines:
     def forecast(self) -> dict[str, Any]:
         return dict(self.get("/api/v1/predictions/EURUSD") or {})
 
-    def alive(self) -> list[str]:
-        """Roles of the nodes that the head takes for living; [] while it cannot say."""
+    def nodes(self) -> dict[str, str]:
+        """Ray's id -> role of the nodes that the head takes for living; {} while it cannot say."""
         try:
-            nodes = self.threads[HEAD].submit(health.nodes, self.settings).result()
+            found = self.threads[HEAD].submit(health.nodes, self.settings).result()
         except LstmcError:
-            return []
-        return sorted(node["role"] for node in nodes if node["state"] == "ALIVE")
+            return {}
+        return {node["id"]: node["role"] for node in found if node["state"] == "ALIVE"}
+
+    def are_all_there(self) -> bool:
+        return sorted(self.nodes().values()) == sorted(ROLES)
 
     def processes(self, name: str) -> list[psutil.Process]:
         """All of a machine but its supervisors' own children, which are what a supervisor starts again."""
@@ -237,7 +240,7 @@ class ThreeMachines:
         """All nodes are there, and a forecast at a later close than `newer_than` is served and not stale."""
         forecast = self.forecast()
         fresh = forecast.get("stale") is False and forecast["as_of"] > newer_than
-        return fresh and self.alive() == sorted(ROLES)
+        return fresh and self.are_all_there()
 
 
 @contextmanager
@@ -265,7 +268,7 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
             said = {name: unit.said[-1500:] for name, unit in made.units.items()}
             raise ClusterError(f"{error} {json.dumps(said, indent=1)}") from None
         (folder / "token").write_text(issue_token(made.settings, "load", days=1))
-        until(lambda: made.alive() == sorted(ROLES), 90, "all three nodes are there")
+        until(made.are_all_there, 90, "all three nodes are there")
         stack.enter_context(_load(made, rate))
         yield made
 

@@ -54,7 +54,7 @@ def test_a_cut_link_lets_nothing_through() -> None:
 
 
 def test_bars_come_from_one_machine_and_forecasts_from_another(made: ThreeMachines) -> None:
-    assert made.alive() == sorted(ROLES)
+    assert made.are_all_there()
     nodes = {node["role"]: node for node in made.threads[HEAD].submit(health.nodes, made.settings).result()}
     assert len({node["address"] for node in nodes.values()}) == len(ROLES)
     assert nodes["mt5"]["address"] == made.wire.addresses[MT5]
