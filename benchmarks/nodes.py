@@ -20,10 +20,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bar_audit import Audit, audit, closes
 from benchmarks.machine import machine
 from benchmarks.node_faults import FAULTS, Fault
 from benchmarks.private_installation import answers, until
-from benchmarks.three_machines import SPEED, Audit, ThreeMachines, three_machines
+from benchmarks.three_machines import SPEED, ThreeMachines, three_machines
 from market.errors import InputError, LstmcError
 from market.market_clock import MarketClock, add_open_time, grace
 
@@ -67,9 +68,10 @@ def watch(made: ThreeMachines, fault: Fault, seconds: float) -> Seen:
     ended = time.time()
     time.sleep(SLACK_SECONDS)  # answers that are on their way
     told = answers(made.load_file, began - BEFORE_SECONDS, ended)
-    closes = made.closes(datetime.now(UTC) - timedelta(days=30))
-    wrong = [why for line in told if (why := fault_of(line, made.settings.market_clock, closes))]
-    return judge(fault, told, began, healed, wrong, made.audit(), proof, os.getloadavg()[0])
+    settings = made.settings
+    real = closes(settings, datetime.now(UTC) - timedelta(days=30))
+    wrong = [why for line in told if (why := fault_of(line, settings.market_clock, real))]
+    return judge(fault, told, began, healed, wrong, audit(settings), proof, os.getloadavg()[0])
 
 
 def fault_of(line: Mapping[str, Any], clock: MarketClock, closes: Mapping[tuple[str, datetime], float]) -> str:

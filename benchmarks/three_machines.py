@@ -10,17 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
-from deltalake import DeltaTable
 
 from benchmarks.live_cluster import LSTMC, shell
 from benchmarks.namespaces import SWITCH, Network, network
@@ -28,9 +25,7 @@ from benchmarks.private_installation import until
 from cluster import health
 from cluster.nodes import end_processes, stop, temp_dir
 from configs.settings import ROOT, Settings, ensure_secrets, load_settings, make_settings
-from market.bar_store import CONTENT, KEY, BarStore
 from market.errors import ClusterError, LstmcError
-from mt5_actor_windows.actor import make_session
 from serve_app.auth import issue_token
 
 HEAD, WORKER, MT5 = "head", "worker", "mt5"
@@ -79,21 +74,6 @@ class Unit:
             if self._over.wait(self._rest):
                 return
             self._process = self._start()
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Stored bars against the market's own. `lost`: it has them between the first and the last stored one; `doubled`:
-    rows of one bar and revision beyond the first; `other`: stored with other prices."""
-
-    bars: int
-    lost: int
-    doubled: int
-    other: int
-
-    @property
-    def clean(self) -> bool:
-        return self.bars > 0 and not (self.lost or self.doubled or self.other)
 
 
 @dataclass
@@ -206,35 +186,6 @@ class ThreeMachines:
             except psutil.Error:
                 continue
         return found - {"ray::IDLE"}
-
-    def audit(self) -> Audit:
-        settings = self.settings
-        store, session = BarStore(settings.bars_path), make_session(settings)
-        rows = DeltaTable(settings.bars_path).to_pyarrow_table(columns=[*KEY, "revision"]).to_pylist()
-        doubled = sum(n - 1 for n in Counter(tuple(row.values()) for row in rows).values())
-        lost = other = bars = 0
-        for symbol in SYMBOLS:
-            stored = store.read([symbol], "H1")
-            if not stored.num_rows:
-                continue
-            first, last = stored["open_time"][0].as_py(), stored["close_time"][-1].as_py()
-            truth = session.closed_bars(symbol, "H1", first, last)
-            told = {row["open_time"]: row for row in stored.select(["open_time", *CONTENT]).to_pylist()}
-            real = {row["open_time"]: row for row in truth.select(["open_time", *CONTENT]).to_pylist()}
-            bars += len(told)
-            lost += len(real.keys() - told.keys())
-            other += sum(real.get(moment) != row for moment, row in told.items())
-        return Audit(bars, lost, doubled, other)
-
-    def closes(self, since: datetime) -> dict[tuple[str, datetime], float]:
-        """(symbol, close time) -> the market's own close, of all bars that have closed since."""
-        session = make_session(self.settings)
-        found: dict[tuple[str, datetime], float] = {}
-        for symbol in SYMBOLS:
-            bars = session.closed_bars(symbol, "H1", since)
-            times, prices = bars["close_time"].to_pylist(), bars["close"].to_pylist()
-            found |= {(symbol, time): price for time, price in zip(times, prices, strict=True)}
-        return found
 
     def is_well(self, newer_than: str) -> bool:
         """All nodes are there, and a forecast at a later close than `newer_than` is served and not stale."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.bar_audit import Audit
 from benchmarks.nodes import BEGIN, END, chosen, fault_of, judge, placed, section
-from benchmarks.three_machines import Audit
 from market.errors import InputError
 from market.market_clock import MarketClock
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.bar_audit import audit
 from benchmarks.namespaces import network, refusal
 from benchmarks.node_faults import await_job, await_units, train
 from benchmarks.nodes import chosen, watch
@@ -63,9 +64,9 @@ def test_bars_come_from_one_machine_and_forecasts_from_another(made: ThreeMachin
     assert {actors[name]["node_id"] for name in ("market_data", "forecaster")} == {nodes["head"]["id"]}
     told = made.get("/api/v1/forex/all")["forecasts"]
     assert {(one["symbol"], one["stale"]) for one in told} == {(symbol, False) for symbol in SYMBOLS}
-    audit = made.audit()
-    assert audit.clean, audit
-    assert audit.bars > 5000 * len(SYMBOLS)
+    found = audit(made.settings)
+    assert found.clean, found
+    assert found.bars > 5000 * len(SYMBOLS)
 
 
 def test_a_training_job_of_the_head_computes_on_the_worker(made: ThreeMachines) -> None:
