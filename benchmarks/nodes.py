@@ -111,32 +111,38 @@ def judge(
     )  # fmt: skip
 
 
-def section(seen: Sequence[Seen], command: str, rate: float, when: datetime) -> str:
-    """The part of docs/reliability.md between the markers."""
-    lines = [
+def section(seen: Sequence[Seen], command: str, rate: float, when: datetime, old: str = "") -> str:
+    """The part of docs/reliability.md between the markers. `old`: the last one, whose rows stay where `seen` has no newer."""
+    rows = {fault.title: line for line in old.splitlines() for fault in FAULTS if line.startswith(f"| {fault.title} |")}
+    rows |= {one.title: _row(one) for one in seen}
+    return "\n".join([
         BEGIN,
         "## Three machines",
         "",
-        f"`{command}`, {when:%Y-%m-%d}, {machine()}; load average {min(one.load for one in seen):g} to {max(one.load for one in seen):g}.",
+        f"`{command}`, {when:%Y-%m-%d}, {machine()}. With `--only` it measures some of the faults anew and leaves the other rows.",
         "",
         "Head, worker and the node that plays the market's terminal are three Linux network namespaces on one switch, with raylets that",
         "`lstmc up`, `lstmc node worker --start` and `python -m mt5_actor_windows.node` start, each under a supervisor; the head's state is in Redis. A",
         f"client at the switch asks {rate:g} times a second and repeats nothing. Out is the time from the fault to the end of the last failed GET. Healed is",
         "the time from the fault's end (a kill has none) until all nodes are there and a newer forecast is served that is not stale. Lost, doubled: stored bars",
         "against the simulated market's own, all of them. Wrong: forecasts whose price is not the market's, that come from the future, or are late without",
-        "saying stale.",
+        "saying stale. Load: the machine's load average.",
         "",
-        "| fault | expected | GETs | failed | out | healed | lost | doubled | wrong | seen | |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for one in seen:
-        failed = ", ".join(f"{n} x {kind}" for kind, n in one.failed.items()) or "0"
-        healed = "not" if one.heal_s is None else f"{one.heal_s:g} s"
-        lines.append(
-            f"| {one.title} | {one.expected} | {one.requests} | {failed} | {one.out_s:g} s | {healed} | {one.audit.lost} | "
-            f"{one.audit.doubled} | {len(one.wrong)} | {one.proof.replace('|', '/')} | {'as expected' if one.ok else '**not as expected**'} |"
-        )
-    return "\n".join([*lines, "", END])
+        "| fault | expected | GETs | failed | out | healed | lost | doubled | wrong | seen | load | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(rows[fault.title] for fault in FAULTS if fault.title in rows),
+        "",
+        END,
+    ])  # fmt: skip
+
+
+def _row(one: Seen) -> str:
+    failed = ", ".join(f"{n} x {kind}" for kind, n in one.failed.items()) or "0"
+    healed = "not" if one.heal_s is None else f"{one.heal_s:g} s"
+    return (
+        f"| {one.title} | {one.expected} | {one.requests} | {failed} | {one.out_s:g} s | {healed} | {one.audit.lost} | {one.audit.doubled} | "
+        f"{len(one.wrong)} | {one.proof.replace('|', '/')} | {one.load:g} | {'as expected' if one.ok else '**not as expected**'} |"
+    )
 
 
 def placed(page: str, section: str) -> str:
@@ -173,11 +179,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", help=f"some of {', '.join(fault.name for fault in FAULTS)}")
     parser.add_argument("--out", type=Path, help="put the table into this page, as docs/reliability.md")
     given = parser.parse_args(argv)
-    command = f"lstmc bench nodes --seconds {given.seconds:g}" + (f" --only {given.only}" if given.only else "")
+    command = f"lstmc bench nodes --seconds {given.seconds:g}"
     seen = run(chosen(given.only), given.seconds, given.rate)
     if given.out:
         page = given.out.read_text() if given.out.exists() else ""
-        given.out.write_text(placed(page, section(seen, command, given.rate, datetime.now(UTC))))
+        given.out.write_text(placed(page, section(seen, command, given.rate, datetime.now(UTC), page)))
     print(
         json.dumps({"faults": [asdict(one) for one in seen], "command": command, "speed": SPEED, "machine": machine()})
     )

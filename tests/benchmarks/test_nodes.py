@@ -74,16 +74,18 @@ def test_the_head_may_be_away_for_a_while() -> None:
     assert not judge(fault, [line(1), refused | {"at": fault.out_s}], 0.0, **given).ok
 
 
-def test_the_section_goes_between_its_markers() -> None:
-    [fault] = chosen("worker_cut")
-    seen = judge(fault, [line(1)], 0.0, 9.9, [], CLEAN, "known as dead", 1.0)
-    told = section([seen], "lstmc bench nodes --seconds 20", 5, TUESDAY)
-    assert "| 1 | 0 | 0 s | 9.9 s | 0 | 0 | 0 | known as dead | as expected |" in told
-    page = placed("# Reliability\n", told)
+def test_the_section_goes_between_its_markers_and_keeps_other_rows() -> None:
+    [first], [second] = chosen("worker_cut"), chosen("mt5_cut")
+    given: dict[str, Any] = {"wrong": [], "audit": CLEAN, "proof": "known as dead", "load": 1.0}
+    told = section([judge(first, [line(1)], 0.0, 9.9, **given)], "lstmc bench nodes --seconds 20", 5, TUESDAY)
+    assert "| 1 | 0 | 0 s | 9.9 s | 0 | 0 | 0 | known as dead | 1 | as expected |" in told
+    page = placed("# Reliability\n", told) + "\nAfter.\n"
     assert page.startswith("# Reliability\n\n" + BEGIN)
-    again = placed(page + "\nAfter.\n", told.replace("9.9 s", "8.8 s"))
-    assert (again.count(BEGIN), again.count(END), again.count("8.8 s")) == (1, 1, 1)
-    assert again.endswith("\nAfter.\n")
+    for healed in (None, 8.8):
+        seen = judge(second, [line(1)], 0.0, healed, **given)
+        page = placed(page, section([seen], "lstmc bench nodes --seconds 20", 5, TUESDAY, page))
+    assert [page.count(text) for text in (BEGIN, END, "9.9 s", "8.8 s", first.title, second.title)] == [1] * 6
+    assert page.endswith("\nAfter.\n")
 
 
 def test_an_unknown_fault_is_named() -> None:
