@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.machine import machine
 from benchmarks.node_faults import FAULTS, Fault
 from benchmarks.private_installation import answers, until
 from benchmarks.three_machines import SPEED, ThreeMachines, three_machines
+from cluster.attach import heed_stop_signals
 from market.errors import InputError, LstmcError
 from market.market_clock import MarketClock, add_open_time, grace
 
@@ -162,14 +163,12 @@ def chosen(only: str | None) -> list[Fault]:
     return [known[name] for name in names] or list(FAULTS)
 
 
-def run(faults: Sequence[Fault], seconds: float, rate: float) -> list[Seen]:
-    found = []
+def run(faults: Sequence[Fault], seconds: float, rate: float) -> Iterator[Seen]:
     with three_machines(rate, redis=True) as made:
         for fault in faults:
             one = watch(made, fault, seconds)
             print(f"{'ok ' if one.ok else 'BAD'} {one.fault}: {one.failed or 0} of {one.requests}, healed {one.heal_s} s, {one.audit}, wrong {one.wrong[:3]}; {one.proof}", file=sys.stderr, flush=True)  # fmt: skip
-            found.append(one)
-    return found
+            yield one
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -180,10 +179,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="put the table into this page, as docs/reliability.md")
     given = parser.parse_args(argv)
     command = f"lstmc bench nodes --seconds {given.seconds:g}"
-    seen = run(chosen(given.only), given.seconds, given.rate)
-    if given.out:
-        page = given.out.read_text() if given.out.exists() else ""
-        given.out.write_text(placed(page, section(seen, command, given.rate, datetime.now(UTC), page)))
+    heed_stop_signals()  # or nothing would be taken down
+    seen = []
+    for one in run(chosen(given.only), given.seconds, given.rate):
+        seen.append(one)
+        if given.out:
+            page = given.out.read_text() if given.out.exists() else ""
+            given.out.write_text(placed(page, section([one], command, given.rate, datetime.now(UTC), page)))
     print(
         json.dumps({"faults": [asdict(one) for one in seen], "command": command, "speed": SPEED, "machine": machine()})
     )
