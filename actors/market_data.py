@@ -121,8 +121,9 @@ class MarketData:
     def poll(self) -> list[pa.Table]:
         """Bars that closed since the last look, appended in one commit; one table per symbol and timeframe.
 
-        [] with the reason in `status` when no source answers, or the store takes nothing. After an outage the same call brings all that was missed.
-        Between closes it also asks for a slice of old bars: what changed there becomes revisions and is not returned.
+        [] with the reason in `status` when no source answers, or the store takes nothing. After an outage the same call
+        brings all that was missed. Between closes it also asks for a slice of old bars: what changed there becomes
+        revisions and is not returned.
         """
         self._polls += 1
         now = self._now()

@@ -146,7 +146,7 @@ class BarStore:
         """
         if bars.num_rows == 0:
             return Appended(empty_bars(), empty_bars(), 0)
-        with self._turn(), _refusals(self.path):
+        with _refusals(self.path), self._turn():
             known = self._known(bars)
             result = _dated(classify(known, bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)), self._now())
             if result.changed:
@@ -158,7 +158,7 @@ class BarStore:
         """Keep rejected rows (QUARANTINE_SCHEMA) with their reasons; the same rejection is kept once. Returns new rows."""
         if rows.num_rows == 0:
             return 0
-        with self._turn(), _refusals(self.path):
+        with _refusals(self.path), self._turn():
             fresh = _without(rows.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA), self.quarantined())
             if fresh.num_rows:
                 write_deltalake(str(self._quarantine_path), fresh, mode="append")
