@@ -301,7 +301,7 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError) as error:
-        why = str(error).splitlines()[0]
+        why = (str(error) or type(error).__name__).splitlines()[0]
         hint = f"Make room on the file system of {path}, or make it writable; what is missed meanwhile is fetched then."
         raise StoreUnavailable(f"Bars cannot be stored: {why}", hint=hint) from error
 
