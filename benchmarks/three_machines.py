@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -220,6 +221,7 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
             raise ClusterError(f"{error} {json.dumps(said, indent=1)}") from None
         (folder / "token").write_text(issue_token(made.settings, "load", days=1))
         until(made.are_all_there, 90, "all three nodes are there")
+        until(made.forecast, 30, "a client at the switch is served")
         stack.enter_context(_load(made, rate))
         yield made
 
@@ -252,6 +254,7 @@ def _end(made: ThreeMachines) -> None:
     stop(made.home(HEAD))
     for name in (HEAD, WORKER, MT5):
         end_processes([psutil.Process(pid) for pid in made.wire.pids(name) if psutil.pid_exists(pid)])
+        shutil.rmtree(temp_dir(made.home(name)), ignore_errors=True)
 
 
 @contextmanager
