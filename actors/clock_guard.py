@@ -6,12 +6,13 @@ Raises instead of answering, so that the next source is asked. Does not store an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from actors.answers import answer_of, moment_of, opens_of
-from market.bars import BarSource
+from market.bars import BAR_SCHEMA, BarSource
 from market.clock_watch import TickWatch, confirmed, contradicts, slipped_hours, slipped_weeks
 from market.coverage import Key
 from market.errors import ClockDisagrees, InputError
@@ -33,6 +34,17 @@ class ClockGuard:
         if hours is not None:
             raise self._alarm(f"The newest tick is {hours:+d} h off our clock")
         self.problem = ""
+
+    def closed_by(self, now: datetime, key: Key, bars: pa.Table, tolerance: timedelta) -> pa.Table:
+        """Without bars that have not closed by our clock: to a source that is ahead the one that forms has closed already.
+        Refused when it is ahead by more than `tolerance`."""
+        if not bars.num_rows or bars["close_time"][-1].as_py() <= now:
+            self.problem = ""
+            return bars
+        ahead = bars["close_time"][-1].as_py() - now
+        if ahead > tolerance:
+            raise self._alarm(f"A bar of {'/'.join(key)} closes {ahead} after our now")
+        return bars.filter(pc.less_equal(bars["close_time"], pa.scalar(now, BAR_SCHEMA.field("close_time").type)))
 
     def check_bars(
         self,

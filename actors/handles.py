@@ -30,6 +30,7 @@ from actors import figures
 from actors.exporter import export_forever
 from actors.rate_limiter import RateLimiterActor
 from configs.settings import Settings, load_settings
+from market.clock_watch import TOLERANCE
 from market.errors import ClusterError, LstmcError, MarketUnavailable, NodeDown, NotRunning, VersionsDisagree
 from market.forecasts import BoardUpdate, HorizonForecast
 from mt5_actor_windows.node import APART
@@ -125,13 +126,14 @@ def renew_actors(settings: Settings, jobs: Callable[[Settings], Jobs]) -> list[s
     stored. The terminal's actor stays where its host is another machine, with an installation of its own, and so does
     the rate limiter: a new one would not know who has asked how often. ClusterError when one does not end."""
     for name in ("forecaster", "market_data", "schedule", *(["mt5"] if settings.plays_terminal else [])):
-        with contextlib.suppress(NotRunning):
-            ray.kill(_lookup(name))
-        _await_end(name)
+        end_actor(name)
     return start_actors(settings) + ([start_schedule(settings, jobs)] if settings.schedule else [])
 
 
-def _await_end(name: str) -> None:
+def end_actor(name: str) -> None:
+    """For good, where it is there. ClusterError when it does not end."""
+    with contextlib.suppress(NotRunning):
+        ray.kill(_lookup(name))
     deadline = time.monotonic() + MEET_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -300,6 +302,7 @@ class MarketDataActor:
             self._settings.timeframes,
             self._settings.history_days,
             self._settings.market_clock.now,
+            tolerance=TOLERANCE * max(self._settings.speed, 1.0),
         )
         self._progress: dict[str, Any] = {"done": 0, "total": 0, "symbol": "", "ready": False, "reason": ""}
         threading.Thread(target=self._run, name="poll", daemon=True).start()

@@ -25,9 +25,9 @@ from market.bar_store import Appended, BarStore, classify
 from market.bars import BAR_SCHEMA, AsksAhead, BarSource, empty_bars, validate
 from market.broker_clock import detect
 from market.calendar import are_among, gaps
-from market.clock_watch import FARTHEST
+from market.clock_watch import FARTHEST, TOLERANCE
 from market.coverage import ENOUGH, SETTLED, Coverage
-from market.errors import ClockDisagrees, InputError, MarketUnavailable
+from market.errors import ClockDisagrees, InputError, MarketUnavailable, StoreUnavailable
 from market.gap_ledger import classifier, to_ask
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
@@ -50,7 +50,8 @@ T = TypeVar("T")
 
 class MarketData:
     """The only writer of the bar store. `sources`: (name, source), asked in this order; `now`: market time; `coverage`:
-    the evidence, by default the file beside the store; `slice_bars`: old bars of a series asked for again every hour.
+    the evidence, by default the file beside the store; `slice_bars`: old bars of a series asked for again every hour;
+    `tolerance`: how far ahead of `now` a source's clock may be, in market time.
 
     `poll` and `backfill` belong to one thread; `tail`, `status` and `series` may be called from any.
     """
@@ -67,6 +68,7 @@ class MarketData:
         monotonic: Callable[[], float] = time.monotonic,
         coverage: Coverage | None = None,
         slice_bars: int = SLICE_BARS,
+        tolerance: timedelta = TOLERANCE,
     ) -> None:
         self._sources, self._store, self._now, self._monotonic = list(sources), store, now, monotonic
         self._symbols = tuple(symbols)
@@ -77,6 +79,7 @@ class MarketData:
         self._old_bars = RollingReread(self._coverage, slice_bars)
         self._unsettled: dict[Key, datetime] = {}  # the oldest recent hole that is not settled yet
         self._repair_at: datetime | None = None
+        self._tolerance = tolerance
         self._guard, self._old_guard = ClockGuard(), ClockGuard()  # an alarm over old bars says nothing of the polls
         self._lock = threading.Lock()  # of the store, which is not for two threads at once
         self._memory: dict[Key, pa.Table] = {}
@@ -118,8 +121,9 @@ class MarketData:
     def poll(self) -> list[pa.Table]:
         """Bars that closed since the last look, appended in one commit; one table per symbol and timeframe.
 
-        [] with the reason in `status` when no source answers. After an outage the same call brings all that was missed.
-        Between closes it also asks for a slice of old bars: what changed there becomes revisions and is not returned.
+        [] with the reason in `status` when no source answers, or the store takes nothing. After an outage the same call
+        brings all that was missed. Between closes it also asks for a slice of old bars: what changed there becomes
+        revisions and is not returned.
         """
         self._polls += 1
         now = self._now()
@@ -137,9 +141,13 @@ class MarketData:
             self._last_poll = now
         except MarketUnavailable as error:
             self._outage(error)
-        closed = self._take_in(answers)
-        if not closed and not self._reason and not self._is_busy(now + SPARE):
-            self._ask_again(now)
+        try:
+            closed = self._take_in(answers)
+            if not closed and not self._reason and not self._is_busy(now + SPARE):
+                self._ask_again(now)
+        except StoreUnavailable as error:
+            self._outage(error)
+            return []
         return closed
 
     def tail(self, symbol: str, timeframe: str, n: int) -> pa.Table:
@@ -247,7 +255,7 @@ class MarketData:
         self._asked_at[key] = self._polls
 
         def question(source: BarSource) -> pa.Table:
-            bars = answer_of(source, key, since, until)
+            bars = self._guard.closed_by(self._now(), key, answer_of(source, key, since, until), self._tolerance)
             stored, live = self._remembered(key), self._is_live()
             witness = None if stored.num_rows else self._witness()
             self._guard.check_bars(key, bars, stored, source, live=live, witness=witness)

@@ -53,7 +53,7 @@ def up(
             run = _start_nodes(settings, progress)
         fresh = run.state != "up"
         had_bars = _has_bars(settings)
-        connect(settings, progress)
+        connect(settings, progress, fresh=fresh)
         if fresh:
             fill(settings, progress)
         _first_forecast(settings, progress)
@@ -166,11 +166,18 @@ def _prepare(given: dict[str, Any], profile: str, progress: Progress) -> Setting
 
 
 def _check_reachable(settings: Settings) -> None:
-    """A Windows node cannot join a head that listens on loopback only."""
-    if settings.market == "mt5" and settings.head_host in LOOPBACK and not settings.data_api_url:
+    """No other machine can join a head that listens on loopback only."""
+    if settings.head_host not in LOOPBACK:
+        return
+    if settings.market == "mt5" and not settings.data_api_url:
         raise ConfigError(
             "market=mt5 needs the address at which the Windows node reaches this head.",
             hint="Give --head-host ADDR, such as 10.8.0.1, or read its bars over HTTP with --data-api-url URL.",
+        )
+    if not settings.is_live and settings.mt5_node == "elsewhere":
+        raise ConfigError(
+            "mt5_node=elsewhere needs the address at which the mt5 node reaches this head.",
+            hint="Give --head-host ADDR, such as 10.8.0.1.",
         )
 
 
@@ -220,12 +227,12 @@ def _bring_back_mt5(settings: Settings, run: Run, progress: Progress) -> Run:
     return run
 
 
-def connect(settings: Settings, progress: Progress) -> None:
-    """Join the cluster as a driver, wait for both nodes, create the actors that are missing."""
+def connect(settings: Settings, progress: Progress, *, fresh: bool = False) -> None:
+    """Join the cluster as a driver, wait for both nodes, create the actors that are missing. `fresh`: the head has just started."""
     health.use_token(settings)
     import ray
 
-    from actors.handles import NAMESPACE, start_actors, start_schedule
+    from actors.handles import NAMESPACE, end_actor, start_actors, start_schedule
 
     progress.doing("connecting to the cluster")
     try:
@@ -249,8 +256,10 @@ def connect(settings: Settings, progress: Progress) -> None:
             "The mt5 node did not join the cluster",
             settings.home_path / "logs" / "mt5_node.log",
         )
-    elif settings.market == "mt5":
-        _await_windows(lambda: _has_mt5(ray.nodes()), settings, progress)
+    elif settings.market != "http":
+        _await_mt5(lambda: _has_mt5(ray.nodes()), settings, progress)
+    if fresh and settings.redis_address and not settings.is_live:
+        end_actor("mt5")  # as Redis remembers it, it plays by the clock of the last head
     names = start_actors(settings)
     if settings.redis_address:
         _await_revived(settings)
@@ -287,24 +296,26 @@ def _has_mt5(found: list[dict[str, Any]]) -> bool:
     return any(node["Alive"] and node["Resources"].get("mt5") for node in found)
 
 
-def _await_windows(joined: Callable[[], bool], settings: Settings, progress: Progress) -> None:
-    """The Windows node joins when it likes; with a data API to fall back on it is not waited for long."""
+def _await_mt5(joined: Callable[[], bool], settings: Settings, progress: Progress) -> None:
+    """A node on another machine joins when it likes; with a data API to fall back on it is not waited for long."""
+    kind = "Windows node" if settings.market == "mt5" else "mt5 node"
     seconds = FALLBACK_SECONDS if settings.data_api_url else WINDOWS_SECONDS
     deadline, told = time.monotonic() + seconds, False
     while not joined():
         if time.monotonic() > deadline:
             if settings.data_api_url:
-                return progress.say(f"no Windows node yet: bars come from {settings.data_api_url} until it joins")
+                return progress.say(f"no {kind} yet: bars come from {settings.data_api_url} until it joins")
             raise ClusterError(
-                f"No Windows node joined within {WINDOWS_SECONDS / 60:.0f} min.",
+                f"No {kind} joined within {WINDOWS_SECONDS / 60:.0f} min.",
                 hint="The head goes on: start the node there, then `lstmc up` here. See docs/windows-node.md.",
             )
         if not told:
-            progress.say("waiting for the Windows node; on it run what `lstmc node windows --print` shows")
+            command = "what `lstmc node windows --print` shows" if kind == "Windows node" else "mt5_actor_windows.node"
+            progress.say(f"waiting for the {kind}; on it run {command}")
         told = True
-        progress.doing("waiting for the Windows node")
+        progress.doing(f"waiting for the {kind}")
         time.sleep(0.5)
-    progress.say("the Windows node has joined")
+    progress.say(f"the {kind} has joined")
 
 
 def _until(ready: Callable[[], bool], seconds: float, what: str, log: Path) -> None:

@@ -23,7 +23,7 @@ Address = Annotated[
 ]
 
 
-def _plan(kind: str, host: str, as_json: bool) -> None:
+def _plan(kind: str, host: str, as_json: bool, address: str | None = None) -> None:
     from cluster.nodes import node_plan
     from configs.settings import load_settings, make_settings
     from market.errors import NotRunning
@@ -32,7 +32,7 @@ def _plan(kind: str, host: str, as_json: bool) -> None:
         here: Any = load_settings()
     except NotRunning:
         here = make_settings()
-    lines = node_plan(kind, here, host)
+    lines = node_plan(kind, here, host, address)
     show({"node": kind, "commands": lines}, as_json, lambda _: "\n".join(lines))
 
 
@@ -63,10 +63,25 @@ def head(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> No
     _plan("head", host, as_json)
 
 
-@node_app.command(epilog=example("lstmc node worker --print --host 10.8.0.1"))
-def worker(print_: Print = True, host: Host = "HEAD", as_json: Json = False) -> None:
-    """Commands for a further Linux node that trains."""
-    _plan("worker", host, as_json)
+@node_app.command(epilog=example("lstmc node worker --start --host 10.8.0.1 --address 10.8.0.3"))
+def worker(
+    print_: Print = True,
+    host: Host = "HEAD",
+    address: Annotated[str | None, typer.Option(help="This node's own address, as the head reaches it.")] = None,
+    start: Annotated[bool, typer.Option("--start", help="Be that node, until Ctrl-C; Ray is started again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A further Linux node that trains: the commands for it or, on it, the node itself."""
+    if not start:
+        return _plan("worker", host, as_json, address)
+    from cluster.worker_node import keep
+    from configs.settings import make_settings
+    from market.errors import ConfigError
+
+    if host == "HEAD" or not address:
+        raise ConfigError("--start needs --host and --address.", hint="As --host 10.8.0.1 --address 10.8.0.3.")
+    here = make_settings()
+    keep(f"{host}:{here.head_port}", address, here.home_path)
 
 
 @node_app.command(epilog=example("lstmc node windows --print --host 10.8.0.1 --address 10.8.0.2"))

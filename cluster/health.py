@@ -193,6 +193,7 @@ def collect(settings: Settings, run: Run | None) -> dict[str, Any]:
         "home": str(settings.home_path),
         "market": settings.market,
         "running": is_running(settings, run),
+        "mt5_elsewhere": not settings.plays_terminal,
     }
     report["market_now"] = iso_utc(settings.market_clock.now())
     parts: dict[str, Callable[[], Any]] = {
@@ -252,6 +253,8 @@ def root_cause(report: dict[str, Any]) -> str:
     if report["market"] != "http" and not any(n["role"] == "mt5" and n["state"] == "ALIVE" for n in report["nodes"]):
         if report["market"] == "mt5":
             return "The Windows node is not in the cluster: its supervisor starts it again; if this lasts, run doctor.ps1 there."
+        if report["mt5_elsewhere"]:
+            return "The mt5 node is not in the cluster: its supervisor starts it again; serving goes on with the bars that are stored."
         return "The mt5 node is down: `lstmc up` brings it back; serving goes on with the bars that are stored."
     for actor in report["actors"]:
         if actor["state"] != "ALIVE":

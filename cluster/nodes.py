@@ -9,6 +9,7 @@ import getpass
 import hashlib
 import os
 import random
+import shlex
 import shutil
 import socket
 import subprocess
@@ -314,10 +315,18 @@ def shell_exports(settings: Settings) -> str:
     return f'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(cat {token})" RAY_ADDRESS=http://127.0.0.1:{settings.dashboard_port}'
 
 
+def worker_command(gcs_address: str, address: str | None = None, temp_dir: Path | None = None) -> list[str]:
+    """`ray start` of a further node that trains. `address`: its own as the head reaches it; None: Ray finds one."""
+    return [
+        "ray", "start", "--block", f"--address={gcs_address}", *([f"--node-ip-address={address}"] if address else []),
+        *([f"--temp-dir={temp_dir}"] if temp_dir else []), "--labels=role=train,os=linux",
+    ]  # fmt: skip
+
+
 def node_plan(kind: str, settings: Settings, head_host: str, address: str | None = None) -> list[str]:
     """The commands that make another machine a node of this cluster. `kind`: head | worker | windows.
 
-    `address`: the Windows host's own; None: it is found there, by the route to the head.
+    `address`: that machine's own; None: it is found there, by the route to the head.
     """
     where = f"{head_host}:{settings.head_port}"
     if kind == "windows":
@@ -328,7 +337,7 @@ def node_plan(kind: str, settings: Settings, head_host: str, address: str | None
             token,
             f"ray start --head --block --port={settings.head_port} --dashboard-host=127.0.0.1 --dashboard-port={settings.dashboard_port} --labels=role=head,os=linux",
         ]
-    return [token, f"ray start --block --address={where} --labels=role=train,os=linux"]
+    return [token, shlex.join(worker_command(where, address))]
 
 
 def windows_plan(head: str, address: str | None, secrets: tuple[str, str]) -> list[str]:

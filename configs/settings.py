@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     terminal_deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = (
         75.0  # a call of a real terminal; then it is killed
     )
+    mt5_node: Literal["here", "elsewhere"] = "here"  # where a simulated or recorded market's terminal is played
     broker_zone: str = "new_york"  # rule of the simulated terminal's server clock, see market.broker_clock
 
     port: Port = 8000  # HTTP API and page
@@ -211,7 +212,7 @@ class Settings(BaseSettings):
     @property
     def plays_terminal(self) -> bool:
         """Whether a second raylet on this machine plays the node that has the terminal; a real one is another machine's."""
-        return not self.is_live
+        return not self.is_live and self.mt5_node == "here"
 
     def secret(self, name: str) -> SecretStr:
         """A secret from `<home>/secrets/<name>`, or from LSTMC_SECRET_<NAME>; ConfigError says how to make it.

@@ -7,7 +7,7 @@ overwritten. Does not know where bars come from. Rejected rows lie in a second t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -19,8 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, empty_bars
+from market.errors import StoreUnavailable
 from market.timeframes import Timeframe
 
 KEY = ("symbol", "timeframe", "open_time")
@@ -138,10 +140,13 @@ class BarStore:
     # -- writing
 
     def append(self, bars: pa.Table) -> Appended:
-        """Add what is new, in one commit. Idempotent: the same bars again change nothing, not even the version."""
+        """Add what is new, in one commit. Idempotent: the same bars again change nothing, not even the version.
+
+        StoreUnavailable when the file system takes nothing; then nothing was added.
+        """
         if bars.num_rows == 0:
             return Appended(empty_bars(), empty_bars(), 0)
-        with self._turn():
+        with _refusals(self.path), self._turn():
             known = self._known(bars)
             result = _dated(classify(known, bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)), self._now())
             if result.changed:
@@ -153,7 +158,7 @@ class BarStore:
         """Keep rejected rows (QUARANTINE_SCHEMA) with their reasons; the same rejection is kept once. Returns new rows."""
         if rows.num_rows == 0:
             return 0
-        with self._turn():
+        with _refusals(self.path), self._turn():
             fresh = _without(rows.select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA), self.quarantined())
             if fresh.num_rows:
                 write_deltalake(str(self._quarantine_path), fresh, mode="append")
@@ -290,9 +295,20 @@ class BarStore:
             self._index[key] = Span(old.bars + span.bars, first, last)
         self._index_version = table.version()
         if table.version() % COMPACT_AT == 0:
-            table.optimize.compact()
-            table.create_checkpoint()
+            with suppress(DeltaError, OSError):  # a full disk: the bars are in, and the next time will do
+                table.optimize.compact()
+                table.create_checkpoint()
             self._index_version = table.version()
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        hint = f"Make room on the file system of {path}, or make it writable; what is missed meanwhile is fetched then."
+        raise StoreUnavailable(f"Bars cannot be stored: {why}", hint=hint) from error
 
 
 def _name(timeframe: str | Timeframe) -> str:

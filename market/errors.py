@@ -17,6 +17,7 @@ LstmcError
 │   ├── NotConnected        no connection to the terminal
 │   ├── VersionsDisagree    the node that holds it runs packages that ours cannot work with
 │   ├── ClockDisagrees      its times are not ours, or not those of the bars we hold
+│   ├── StoreUnavailable    the bars came, and cannot be stored
 │   └── NodeDown            the node that holds the `mt5` resource is gone
 ├── LedgerError             the record of forecasts                                 exit 5
 │   ├── LedgerBroken        a row is not as it was written
@@ -115,6 +116,9 @@ class VersionsDisagree(MarketUnavailable): ...
 
 
 class ClockDisagrees(MarketUnavailable): ...
+
+
+class StoreUnavailable(MarketUnavailable): ...
 
 
 class NodeDown(MarketUnavailable): ...

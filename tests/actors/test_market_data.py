@@ -359,3 +359,53 @@ def test_status_before_anything_was_asked(tmp_path: Path) -> None:
     status = market_data(World(), tmp_path).status()
     assert (status["connected"], status["transport"], status["prices"]) == (False, "", {})
     assert status["reason"]
+
+
+def test_a_source_that_is_a_little_ahead_gives_no_bar_that_has_not_closed_here(tmp_path: Path) -> None:
+    """To it the bar that forms has closed already: its prices are not the last ones."""
+    world, source = World(), World(now=MONDAY + timedelta(minutes=2))
+    data = market_data(world, tmp_path, sources=[("ray", source)])
+    data.backfill(None)
+    world.now = MONDAY + timedelta(minutes=29)
+    source.now = world.now + timedelta(minutes=2)
+    assert data.poll() == []
+    assert stored(tmp_path)[-1] == datetime(2022, 3, 14, 11, tzinfo=UTC)
+    assert data.status()["connected"] is True
+    world.now = source.now
+    assert {bars["open_time"][0].as_py().hour for bars in data.poll()} == {12}
+    assert stored(tmp_path) == expected(MONDAY - timedelta(days=10), world.now)
+
+
+def test_a_source_that_is_far_ahead_is_named_and_not_believed(tmp_path: Path) -> None:
+    world, source = World(), World()
+    data = market_data(world, tmp_path, sources=[("ray", source)])
+    data.backfill(None)
+    source.now = MONDAY + timedelta(hours=2)
+    world.now = MONDAY + timedelta(minutes=30)
+    assert data.poll() == []
+    assert "closes 1:00:00 after our now" in data.status()["problems"]["clock"]
+    assert data.status()["connected"] is False
+    source.now = world.now
+    assert len(data.poll()) == 2
+    assert (data.status()["connected"], data.status()["problems"]) == (True, {})
+
+
+def test_a_store_that_takes_nothing_is_named_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    data = market_data(world, tmp_path)
+    data.backfill(None)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("market.bar_store.write_deltalake", full)
+        for _ in range(3):
+            world.now += timedelta(hours=1)
+            assert data.poll() == []
+        assert "No space left on device" in data.status()["reason"]
+        assert data.status()["connected"] is False
+    assert sum(bars.num_rows for bars in data.poll()) == 6
+    assert data.status()["connected"] is True
+    assert stored(tmp_path) == expected(MONDAY - timedelta(days=10), world.now)
+    assert data.tail("EURUSD", "H1", 9).num_rows == 9

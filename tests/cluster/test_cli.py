@@ -105,6 +105,7 @@ def test_without_an_installation(home: Path, command: list[str], capsys: pytest.
         (["models", "show", "h1-0"], 5, "no model"),
         (["models", "rollback"], 5, "no earlier champion"),
         (["bench", "nonsense"], 2, "Unknown benchmark"),
+        (["node", "worker", "--start", "--host", "10.8.0.1"], 2, "--address"),
         (["up", "--no-such-flag"], 2, "--no-such-flag"),
     ],
 )
@@ -115,6 +116,14 @@ def test_bad_input_is_one_sentence(
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
+
+
+def test_a_terminal_elsewhere_needs_a_head_that_it_reaches(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LSTMC_MT5_NODE", "elsewhere")
+    assert run(app, ["up"]) == 2
+    assert "--head-host ADDR" in capsys.readouterr().err
 
 
 def test_status_of_a_stopped_installation(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from cluster import nodes
+from cluster.worker_node import worker_environment
 from configs.settings import Settings, ensure_secrets, make_settings
-from market.errors import PortInUse
+from market.errors import ConfigError, PortInUse
 
 
 @pytest.fixture
@@ -107,6 +108,25 @@ def test_linux_nodes_say_that_they_are(settings: Settings) -> None:
         *(nodes.node_plan(kind, settings, "h") for kind in ("head", "worker")),
     ]
     assert all("os=linux" in " ".join(command) for command in commands)
+
+
+def test_a_worker_is_where_the_head_reaches_it(settings: Settings) -> None:
+    command = nodes.worker_command("10.8.0.1:6379", "10.8.0.3", Path("/tmp/x"))
+    assert {"--address=10.8.0.1:6379", "--node-ip-address=10.8.0.3", "--temp-dir=/tmp/x"} < set(command)
+    printed = nodes.node_plan("worker", settings, "10.8.0.1", "10.8.0.3")[1]
+    assert printed.startswith(f"ray start --block --address=10.8.0.1:{settings.head_port} --node-ip-address=10.8.0.3 ")
+
+
+def test_a_worker_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    with pytest.raises(ConfigError, match="no Ray token"):
+        worker_environment(tmp_path)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t0ken")
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
+    environment = worker_environment(tmp_path)
+    assert environment["RAY_AUTH_TOKEN"] == "t0ken"
+    assert "RAY_ADDRESS" not in environment
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(nodes.ROOT)
 
 
 def test_the_windows_plan_has_the_real_token_and_only_the_digest_of_the_key(settings: Settings) -> None:

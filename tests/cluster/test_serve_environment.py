@@ -26,7 +26,7 @@ defaults
 frontend prometheus
     bind :23001
 frontend http_frontend
-    bind 127.0.0.1:23002
+    bind {host}:23002
     default_backend none
 backend none
     http-request return status 404
@@ -62,15 +62,16 @@ def test_rays_own_proxy_is_only_watched(tmp_path: Path) -> None:
     assert serve_environment(settings, tmp_path, (1, 2, 3, 4)) == SUPERVISION
 
 
-def test_the_program_puts_the_configuration_right_and_haproxy_takes_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "*"])  # "*" is what Ray makes of 0.0.0.0
+def test_the_program_puts_the_configuration_right_and_haproxy_takes_it(tmp_path: Path, host: str) -> None:
     config = tmp_path / "haproxy.cfg"
     (tmp_path / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\n")
-    config.write_text(CONFIG.format(folder=tmp_path))
+    config.write_text(CONFIG.format(folder=tmp_path, host=host))
     shell = os.environ | {"LSTMC_HAPROXY": bundled_haproxy()}
     done = subprocess.run([PROGRAM, "-c", "-f", str(config)], env=shell, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = config.read_text()
-    assert re.findall(r"bind (\S+)", said) == ["127.0.0.1:23001", "127.0.0.1:23002", "127.0.0.1:23003"]
+    assert re.findall(r"bind (\S+)", said) == ["127.0.0.1:23001", f"{host}:23002", "127.0.0.1:23003"]
     assert "errorfile" not in said
     assert "mode 600 level admin" in said
     assert "option forwardfor" in said

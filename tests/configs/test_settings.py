@@ -47,6 +47,7 @@ def test_only_played_markets_have_their_terminals_node_on_this_machine() -> None
     }
     here = {market: make_settings(market=market, **more).plays_terminal for market, more in given.items()}  # type: ignore[arg-type]
     assert here == {"simulated": True, "recorded": True, "mt5": False, "http": False}
+    assert make_settings(market="simulated", mt5_node="elsewhere").plays_terminal is False
 
 
 @pytest.mark.parametrize(

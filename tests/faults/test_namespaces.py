@@ -1,0 +1,83 @@
+"""Head, worker and mt5 node in a network namespace each: the whole path between them, and what two lost links do to it.
+
+All faults are in `lstmc bench nodes`; how long healing takes is measured there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.bar_audit import audit
+from benchmarks.namespaces import network, refusal
+from benchmarks.node_faults import await_job, await_units, train
+from benchmarks.nodes import chosen, watch
+from benchmarks.three_machines import HEAD, MT5, ROLES, SYMBOLS, ThreeMachines, three_machines
+from cluster import health
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _namespaces() -> None:
+    """In CI only a kernel that refuses them excuses us."""
+    why = refusal()
+    if why and os.environ.get("CI") == "true" and "Operation not permitted" not in why:
+        pytest.fail(f"No network namespaces: {why}")
+    if why:
+        pytest.skip(f"No network namespaces: {why}")
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[ThreeMachines]:
+    with three_machines(rate=5) as running:
+        yield running
+
+
+def test_a_cut_link_lets_nothing_through() -> None:
+    with network(["a", "b"]) as wire, wire.thread("a") as a, wire.thread("b") as b:
+        address = (wire.addresses["a"], 7000)
+
+        def reaches(seconds: float) -> bool:
+            try:
+                socket.create_connection(address, seconds).close()
+            except OSError:
+                return False
+            return True
+
+        with a.submit(socket.create_server, address).result():
+            assert b.submit(reaches, 5.0).result()
+            wire.cut("a")
+            assert not b.submit(reaches, 0.2).result()
+            wire.mend("a")
+            assert b.submit(reaches, 5.0).result()
+
+
+def test_bars_come_from_one_machine_and_forecasts_from_another(made: ThreeMachines) -> None:
+    assert made.are_all_there()
+    nodes = {node["role"]: node for node in made.threads[HEAD].submit(health.nodes, made.settings).result()}
+    assert len({node["address"] for node in nodes.values()}) == len(ROLES)
+    assert nodes["mt5"]["address"] == made.wire.addresses[MT5]
+    actors = {actor["name"]: actor for actor in made.threads[HEAD].submit(health.actors, made.settings).result()}
+    assert actors["mt5"]["node_id"] == nodes["mt5"]["id"]
+    assert {actors[name]["node_id"] for name in ("market_data", "forecaster")} == {nodes["head"]["id"]}
+    told = made.get("/api/v1/forex/all")["forecasts"]
+    assert {(one["symbol"], one["stale"]) for one in told} == {(symbol, False) for symbol in SYMBOLS}
+    found = audit(made.settings)
+    assert found.clean, found
+    assert found.bars > 5000 * len(SYMBOLS)
+
+
+def test_a_training_job_of_the_head_computes_on_the_worker(made: ThreeMachines) -> None:
+    train(made, "quick", "over-there")
+    assert await_units(made)
+    await_job(made, "over-there")
+
+
+@pytest.mark.parametrize("name", ["mt5_cut", "worker_cut"])
+def test_a_lost_link_loses_nothing(made: ThreeMachines, name: str) -> None:
+    [fault] = chosen(name)
+    seen = watch(made, fault, seconds=5)
+    assert seen.ok, seen
+    assert seen.requests > 20
