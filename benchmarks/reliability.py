@@ -13,13 +13,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
+from benchmarks.nodes import BEGIN
 from benchmarks.private_installation import Installation, answers, installation
 from benchmarks.reliability_faults import FAULTS, Fault
 from market.errors import InputError, LstmcError
@@ -117,14 +118,12 @@ def chosen(only: str | None) -> list[Fault]:
     return [known[name] for name in names] or list(FAULTS)
 
 
-def run(faults: Sequence[Fault], seconds: float, rate: float) -> list[Seen]:
-    found = []
+def run(faults: Sequence[Fault], seconds: float, rate: float) -> Iterator[Seen]:
     with installation(rate) as made:
         for fault in faults:
             seen = watch(made, fault, seconds)
             print(f"{'ok ' if seen.ok else 'BAD'} {seen.fault}: {seen.failed or 0} of {seen.requests}, out {seen.out_s} s; {seen.proof}", file=sys.stderr, flush=True)  # fmt: skip
-            found.append(seen)
-    return found
+            yield seen
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,9 +135,13 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     words = [f"--seconds {given.seconds:g}"] + ([f"--only {given.only}"] if given.only else [])
     command = f"python -m benchmarks.reliability {' '.join(words)}"
-    seen = run(chosen(given.only), given.seconds, given.rate)
-    if given.out:
-        given.out.write_text(page(seen, command, given.seconds, given.rate, datetime.now(UTC)))
+    seen = []
+    for one in run(chosen(given.only), given.seconds, given.rate):
+        seen.append(one)
+        if given.out:
+            _, begin, rest = (given.out.read_text() if given.out.exists() else "").partition(BEGIN)
+            said = page(seen, command, given.seconds, given.rate, datetime.now(UTC))
+            given.out.write_text(f"{said}\n{begin}{rest}" if begin else said)  # the other benchmark's table stays
     print(json.dumps({"faults": [asdict(one) for one in seen], "command": command, "machine": machine()}))
     return 0 if all(one.ok for one in seen) else 1
 
