@@ -227,8 +227,12 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
 
 
 def _share_token(made: ThreeMachines) -> None:
-    """As docs/deployment.md says: the head's token is copied to the other machines."""
+    """As docs/deployment.md says: the head's token is copied to the other machines. This process shows it, too."""
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
     ensure_secrets(make_settings(home=made.home(HEAD)))
+    health.use_token(make_settings(home=made.home(HEAD)))
+    reset_auth_token_state()  # Ray keeps the first token that a process has shown
     for name in (WORKER, MT5):
         secret = made.home(name) / "secrets" / "ray_token"
         secret.parent.mkdir(mode=0o700)

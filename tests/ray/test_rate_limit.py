@@ -44,7 +44,13 @@ class Limited(Cluster):
         return ["--no-train", "--detach", *[word for pair in given for word in pair]]
 
     def processes(self, title: str) -> list[psutil.Process]:
-        return [p for p in members(self.run) if title in " ".join(p.cmdline()[:1])]
+        def has_title(process: psutil.Process) -> bool:
+            try:
+                return title in " ".join(process.cmdline()[:1])
+            except psutil.NoSuchProcess:  # it has just ended
+                return False
+
+        return [process for process in members(self.run) if has_title(process)]
 
     def ask(self, subject: str, times: int, seed: int) -> list[Answer]:
         """That many requests at once, each on a connection of its own, each from a made-up address."""
