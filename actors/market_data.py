@@ -22,7 +22,7 @@ from actors.figures import SeriesState
 from actors.rolling_reread import SLICE_BARS, RollingReread
 from actors.tick_probe import TickProbe
 from market.bar_store import Appended, BarStore, classify
-from market.bars import BAR_SCHEMA, AsksAhead, BarSource, empty_bars, validate
+from market.bars import BAR_SCHEMA, AsksAhead, BarSource, Question, empty_bars, validate
 from market.broker_clock import detect
 from market.calendar import are_among, gaps
 from market.clock_watch import FARTHEST, TOLERANCE
@@ -246,9 +246,11 @@ class MarketData:
         return to_ask(held, self._coverage, key, since, last, fewer_than=fewer_than)
 
     def _expect(self, asked: dict[Key, datetime]) -> None:
-        _, source = self._in_turn()[0] if self._sources else ("", None)
-        if isinstance(source, AsksAhead):
-            source.expect([(symbol, frame, since, None) for (symbol, frame), since in asked.items()])
+        """Only of whom is asked first. The others forget: an answer of an earlier poll would speak for less than it claims."""
+        questions: list[Question] = [(symbol, frame, since, None) for (symbol, frame), since in asked.items()]
+        for turn, (_, source) in enumerate(self._in_turn()):
+            if isinstance(source, AsksAhead):
+                source.expect([] if turn else questions)
 
     def _fetch(self, key: Key, since: datetime, until: datetime | None) -> list[Answer]:
         """The first source's answer that can be believed. A symbol that no source offers is a problem of its own, noted."""

@@ -23,10 +23,10 @@ from typing import Any
 from benchmarks.bar_audit import Audit, audit, closes
 from benchmarks.machine import machine
 from benchmarks.node_faults import FAULTS, Fault
-from benchmarks.private_installation import answers, until
+from benchmarks.private_installation import answers, chosen, until
 from benchmarks.three_machines import SPEED, ThreeMachines, three_machines
 from cluster.attach import heed_stop_signals
-from market.errors import InputError, LstmcError
+from market.errors import LstmcError
 from market.market_clock import MarketClock, add_open_time, grace
 
 BEFORE_SECONDS = 3.0  # of load before each fault
@@ -154,15 +154,6 @@ def placed(page: str, section: str) -> str:
     return before + section + rest.partition(END)[2]
 
 
-def chosen(only: str | None) -> list[Fault]:
-    """The faults named in `only`, all without; InputError names the known ones."""
-    names = [name for name in (only or "").split(",") if name]
-    known = {fault.name: fault for fault in FAULTS}
-    if strange := [name for name in names if name not in known]:
-        raise InputError(f"There is no fault {strange[0]!r}.", hint=f"Known: {', '.join(known)}.")
-    return [known[name] for name in names] or list(FAULTS)
-
-
 def run(faults: Sequence[Fault], seconds: float, rate: float) -> Iterator[Seen]:
     with three_machines(rate, redis=True) as made:
         for fault in faults:
@@ -181,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     command = f"lstmc bench nodes --seconds {given.seconds:g}"
     heed_stop_signals()  # or nothing would be taken down
     seen = []
-    for one in run(chosen(given.only), given.seconds, given.rate):
+    for one in run(chosen(FAULTS, given.only), given.seconds, given.rate):
         seen.append(one)
         if given.out:
             page = given.out.read_text() if given.out.exists() else ""

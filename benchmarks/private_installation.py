@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
@@ -23,7 +23,7 @@ from benchmarks.nginx_process import Nginx
 from cluster import health
 from cluster.run_record import members, read_run
 from configs.settings import ROOT, Settings, ensure_secrets, load_settings, make_settings
-from market.errors import ClusterError
+from market.errors import ClusterError, InputError
 
 SPEED = 600  # an H1 bar every six seconds
 SYMBOLS = "EURUSD,GBPUSD,USDJPY"
@@ -135,6 +135,23 @@ def _load(made: Installation, rate: float) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def chosen(faults: Sequence[N], only: str | None) -> list[N]:
+    """The faults named in `only`, all without; InputError names the known ones."""
+    names = [name for name in (only or "").split(",") if name]
+    known = {fault.name: fault for fault in faults}
+    if strange := [name for name in names if name not in known]:
+        raise InputError(f"There is no fault {strange[0]!r}.", hint=f"Known: {', '.join(known)}.")
+    return [known[name] for name in names] or list(faults)
 
 
 def until(true: Callable[[], Any], seconds: float, what: str) -> float:

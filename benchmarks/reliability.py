@@ -21,9 +21,9 @@ from typing import Any
 
 from benchmarks.machine import machine
 from benchmarks.nodes import BEGIN
-from benchmarks.private_installation import Installation, answers, installation
+from benchmarks.private_installation import Installation, answers, chosen, installation
 from benchmarks.reliability_faults import FAULTS, Fault
-from market.errors import InputError, LstmcError
+from market.errors import LstmcError
 
 BEFORE_SECONDS = 3.0  # of load before each fault
 CLEAN = "clean 503"
@@ -109,15 +109,6 @@ def page(seen: Sequence[Seen], command: str, seconds: float, rate: float, when: 
     return "\n".join(lines) + "\n"
 
 
-def chosen(only: str | None) -> list[Fault]:
-    """The faults named in `only`, all without; InputError names the known ones."""
-    names = [name for name in (only or "").split(",") if name]
-    known = {fault.name: fault for fault in FAULTS}
-    if strange := [name for name in names if name not in known]:
-        raise InputError(f"There is no fault {strange[0]!r}.", hint=f"Known: {', '.join(known)}.")
-    return [known[name] for name in names] or list(FAULTS)
-
-
 def run(faults: Sequence[Fault], seconds: float, rate: float) -> Iterator[Seen]:
     with installation(rate) as made:
         for fault in faults:
@@ -136,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     words = [f"--seconds {given.seconds:g}"] + ([f"--only {given.only}"] if given.only else [])
     command = f"python -m benchmarks.reliability {' '.join(words)}"
     seen = []
-    for one in run(chosen(given.only), given.seconds, given.rate):
+    for one in run(chosen(FAULTS, given.only), given.seconds, given.rate):
         seen.append(one)
         if given.out:
             _, begin, rest = (given.out.read_text() if given.out.exists() else "").partition(BEGIN)

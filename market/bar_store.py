@@ -211,7 +211,7 @@ class BarStore:
         return self._table
 
     def _is_behind(self, version: int) -> bool:
-        """Whether a newer one may be there. A look at the log's names, a hundred times cheaper than asking Delta itself."""
+        """Whether a newer one may be there. A look at the names in its log costs far less than asking Delta itself."""
         own, next_one = (self.path / "_delta_log" / f"{n:020d}.json" for n in (version, version + 1))
         return next_one.exists() or not own.exists()  # names that old are cleared away
 

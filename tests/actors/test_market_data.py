@@ -341,18 +341,31 @@ def test_tails_longer_than_memory_come_from_the_store(tmp_path: Path, monkeypatc
     assert core.tail("EURUSD", "H1", 20)["open_time"].to_pylist() == stored(tmp_path)[-20:]
 
 
-def test_a_source_far_away_hears_all_questions_before_the_first(tmp_path: Path) -> None:
-    class Far(World):
-        def expect(self, questions: list[Question]) -> None:
-            self.expected = questions
-            self.asked.clear()
+class Far(World):
+    def expect(self, questions: list[Question]) -> None:
+        self.expected = questions
+        self.asked.clear()
 
+
+def test_a_source_far_away_hears_all_questions_before_the_first(tmp_path: Path) -> None:
     world = Far()
     core = market_data(world, tmp_path)
     core.backfill(None)
     world.now += timedelta(hours=1)
     assert len(core.poll()) == 2
     assert [(symbol, since, until) for symbol, _, since, until in world.expected] == world.asked
+
+
+def test_a_source_that_is_not_asked_first_forgets_what_it_expected(tmp_path: Path) -> None:
+    far, near = Far(), World()
+    core = market_data(far, tmp_path, sources=[("ray", far), ("http", near)])
+    core.backfill(None)
+    far.now = near.now = far.now + timedelta(hours=1)
+    far.away = True
+    core.poll()
+    far.expected = [("EURUSD", "H1", None, None)]
+    core.poll()  # it rests
+    assert far.expected == []
 
 
 def test_status_before_anything_was_asked(tmp_path: Path) -> None:

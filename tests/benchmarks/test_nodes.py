@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks.bar_audit import Audit
-from benchmarks.nodes import BEGIN, END, chosen, fault_of, judge, placed, section
+from benchmarks.node_faults import FAULTS
+from benchmarks.nodes import BEGIN, END, fault_of, judge, placed, section
+from benchmarks.private_installation import chosen
 from market.errors import InputError
 from market.market_clock import MarketClock
 
@@ -59,7 +61,7 @@ def test_a_wrong_answer_is_known_by_the_clock_and_the_market(told: dict[str, Any
     ],
 )
 def test_what_is_as_expected(change: dict[str, Any], ok: bool) -> None:
-    [fault] = chosen("worker_cut")
+    [fault] = chosen(FAULTS, "worker_cut")
     given: dict[str, Any] = {"told": [line(1), line(2)], "healed": 9.96, "wrong": [], "audit": CLEAN} | change
     seen = judge(fault, began=0.0, proof="seen", load=1.0, **given)
     assert seen.ok is ok
@@ -67,7 +69,7 @@ def test_what_is_as_expected(change: dict[str, Any], ok: bool) -> None:
 
 
 def test_the_head_may_be_away_for_a_while() -> None:
-    [fault] = chosen("head_killed")
+    [fault] = chosen(FAULTS, "head_killed")
     refused = {"at": 100.0, "seconds": 0.5, "kind": "ConnectError"}
     given: dict[str, Any] = {"healed": 1.0, "wrong": [], "audit": CLEAN, "proof": "", "load": 1.0}
     assert judge(fault, [line(1), refused], 0.0, **given).ok
@@ -75,7 +77,7 @@ def test_the_head_may_be_away_for_a_while() -> None:
 
 
 def test_the_section_goes_between_its_markers_and_keeps_other_rows() -> None:
-    [first], [second] = chosen("worker_cut"), chosen("mt5_cut")
+    [first], [second] = chosen(FAULTS, "worker_cut"), chosen(FAULTS, "mt5_cut")
     given: dict[str, Any] = {"wrong": [], "audit": CLEAN, "proof": "known as dead", "load": 1.0}
     told = section([judge(first, [line(1)], 0.0, 9.9, **given)], "lstmc bench nodes --seconds 20", 5, TUESDAY)
     assert "| 1 | 0 | 0 s | 9.9 s | 0 | 0 | 0 | known as dead | 1 | as expected |" in told
@@ -90,4 +92,4 @@ def test_the_section_goes_between_its_markers_and_keeps_other_rows() -> None:
 
 def test_an_unknown_fault_is_named() -> None:
     with pytest.raises(InputError, match="no fault 'flood'"):
-        chosen("flood")
+        chosen(FAULTS, "flood")

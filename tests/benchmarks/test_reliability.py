@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from benchmarks.http_load import kind_of
-from benchmarks.reliability import chosen, judge, page
+from benchmarks.private_installation import chosen
+from benchmarks.reliability import judge, page
+from benchmarks.reliability_faults import FAULTS
 from market.errors import InputError
 
 PROBLEM = {"content-type": "application/problem+json"}
@@ -47,13 +49,13 @@ def test_an_answer_is_good_clean_or_a_failure(status: int, headers: dict[str, st
     ],
 )
 def test_what_is_as_expected(fault: str, answers: list[dict[str, Any]], ok: bool) -> None:
-    [found] = chosen(fault)
+    [found] = chosen(FAULTS, fault)
     assert judge(found, answers, 10.0, "pid 1 gone", True, 1.0).ok is ok
     assert judge(found, answers, 10.0, "not so", False, 1.0).ok is False
 
 
 def test_the_figures_and_the_page() -> None:
-    [fault] = chosen("proxy")
+    [fault] = chosen(FAULTS, "proxy")
     seen = judge(
         fault, [answer(9, seconds=0.3), answer(11, "clean 503", 0.5), answer(12)], 10.0, "pid 1 gone", True, 1.0
     )
@@ -68,4 +70,4 @@ def test_the_figures_and_the_page() -> None:
 
 def test_an_unknown_fault_is_named() -> None:
     with pytest.raises(InputError, match="no fault 'flood'"):
-        chosen("flood")
+        chosen(FAULTS, "flood")

@@ -13,8 +13,9 @@ import pytest
 
 from benchmarks.bar_audit import audit
 from benchmarks.namespaces import network, refusal
-from benchmarks.node_faults import await_job, await_units, train
-from benchmarks.nodes import chosen, watch
+from benchmarks.node_faults import FAULTS, await_job, await_units, train
+from benchmarks.nodes import watch
+from benchmarks.private_installation import chosen
 from benchmarks.three_machines import HEAD, MT5, ROLES, SYMBOLS, ThreeMachines, three_machines
 from cluster import health
 
@@ -76,7 +77,7 @@ def test_a_training_job_of_the_head_computes_on_the_worker(made: ThreeMachines) 
 
 
 def test_a_lost_link_to_the_terminal_loses_no_bar_and_says_so(made: ThreeMachines) -> None:
-    [fault] = chosen("mt5_cut")
+    [fault] = chosen(FAULTS, "mt5_cut")
     seen = watch(made, fault, seconds=5)
     assert seen.ok, seen
     assert seen.requests > 20

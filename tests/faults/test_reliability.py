@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.private_installation import Installation, installation
-from benchmarks.reliability import CLEAN, chosen, watch
+from benchmarks.private_installation import Installation, chosen, installation
+from benchmarks.reliability import CLEAN, watch
+from benchmarks.reliability_faults import FAULTS
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def made() -> Iterator[Installation]:
 
 @pytest.mark.parametrize("name", ["replica", "crashing_model"])
 def test_no_get_fails(made: Installation, name: str) -> None:
-    [fault] = chosen(name)
+    [fault] = chosen(FAULTS, name)
     seen = watch(made, fault, seconds=5)
     assert seen.ok, seen
     assert seen.failed == {}
@@ -30,7 +31,7 @@ def test_no_get_fails(made: Installation, name: str) -> None:
 
 
 def test_without_a_proxy_every_answer_is_clean_and_it_comes_back(made: Installation) -> None:
-    [fault] = chosen("proxy")
+    [fault] = chosen(FAULTS, "proxy")
     seen = watch(made, fault, seconds=5)
     assert "NOT AS EXPECTED" not in seen.proof
     assert set(seen.failed) == {CLEAN}, seen
