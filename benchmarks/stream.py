@@ -61,10 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--updates", type=int, default=8)
     options = parser.parse_args(argv)
-    more = {"LSTMC_STREAMS_PER_SUBJECT": str(options.clients), "LSTMC_REQUESTS_PER_MINUTE": "1000000"}
+    words, clients = ("--speed", str(SPEED)), str(options.clients)
     with (
         tempfile.TemporaryDirectory(prefix="lstmc-bench-") as folder,
-        live_cluster(Path(folder) / "home", "--speed", str(SPEED), **more) as settings,
+        live_cluster(
+            Path(folder) / "home", *words, LSTMC_STREAMS_PER_SUBJECT=clients, LSTMC_REQUESTS_PER_MINUTE="1000000"
+        ) as settings,
     ):
         found = asyncio.run(reach(settings, options.clients, options.updates))
     figures: dict[str, Any] = {
