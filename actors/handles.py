@@ -353,14 +353,16 @@ class MarketDataActor:
 
     def _step(self) -> None:
         try:
-            tables = self._core.poll()
-            target = forecaster()
-            if tables:
-                target.on_bars.remote(tables, self._core.status())
-            else:
-                target.on_source.remote(self._core.status())
+            if not self._core.poll(self._tell):
+                forecaster().on_source.remote(self._core.status())
         except Exception as error:  # the loop must outlive whatever one pass meets
             log.warning("poll failed", error=str(error))
+
+    def _tell(self, closed: list[pa.Table]) -> None:
+        try:
+            forecaster().on_bars.remote(closed, self._core.status())
+        except LstmcError as error:  # it looks at the store itself when it is back
+            log.warning("nobody to tell of closed bars", error=str(error))
 
 
 class LimiterActor(RateLimiterActor):

@@ -94,9 +94,11 @@ def _revision(made: Installation, file: str, text: str, instead: str) -> str:
 
 
 def _roll(made: Installation, revision: str, expected: int) -> float:
+    backups = made.home.parent / "backups"
+    backups.mkdir(exist_ok=True)
     looks = {"LSTMC_PATIENCE": str(LOOKS), "LSTMC_PAUSE": "1", "LSTMC_URL": f"http://127.0.0.1:{made.port}"}
     script, began = str(made.code / "cluster" / "deploy" / "roll.sh"), time.monotonic()
-    done = made.run([script, revision], 900, LSTMC=LSTMC, LSTMC_BACKUPS=str(made.home.parent / "backups"), **looks)
+    done = made.run([script, revision], 900, LSTMC=LSTMC, LSTMC_BACKUPS=str(backups), **looks)
     took = time.monotonic() - began
     if done.returncode != expected:
         raise ClusterError(f"roll.sh ended with {done.returncode}: {done.stderr[-500:]}")

@@ -132,7 +132,9 @@ def test_poll_announces_each_closed_bar_once_in_one_commit(tmp_path: Path) -> No
     version = BarStore(tmp_path / "bars").version()
     assert core.poll() == []
     world.now += timedelta(minutes=30)
-    tables = core.poll()
+    told: list[Any] = []
+    tables = core.poll(lambda closed: told.append((closed, BarStore(tmp_path / "bars").version())))
+    assert told == [(tables, version + 1)], "once they are stored"
     assert [(table["symbol"].to_pylist(), table["close_time"].to_pylist()) for table in tables] == [
         (["EURUSD"], [world.now]),
         (["USDJPY"], [world.now]),
