@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks.load import cpu_seconds, install_wrk, load
 from benchmarks.machine import machine
 from benchmarks.namespaces import SWITCH
-from benchmarks.scale_machines import REPLICA, lose_worker, machines, named, replicas, train
+from benchmarks.node_faults import named
+from benchmarks.scale_machines import REPLICA, lose_worker, machines, replicas, train
 from benchmarks.serve import PATH, middle
 from benchmarks.three_machines import HEAD, ThreeMachines
 from cluster.attach import heed_stop_signals

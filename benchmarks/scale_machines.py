@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import psutil
-
 from benchmarks.cpu_share import cpu_share
 from benchmarks.live_cluster import shell
+from benchmarks.load import cpu_seconds
 from benchmarks.namespaces import network
-from benchmarks.node_faults import kill
+from benchmarks.node_faults import kill, named
 from benchmarks.private_installation import answers, until
 from benchmarks.three_machines import HEAD, MT5, WORKER, ThreeMachines, await_forecasts, load, prepare
 from cluster import health, jobs
@@ -71,18 +70,6 @@ def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[Thr
         yield made
 
 
-def named(made: ThreeMachines, machine: str, *titles: str) -> list[psutil.Process]:
-    found = []
-    for process in made.processes(machine):
-        try:
-            title = " ".join(process.cmdline()[:1])
-        except psutil.NoSuchProcess:
-            continue
-        if title.endswith("haproxy") if titles == ("haproxy",) else title.startswith(titles):
-            found.append(process)
-    return found
-
-
 def replicas(made: ThreeMachines) -> dict[str, int]:
     """machine -> how many of the HTTP side are on it, where there is any."""
     counted = {name: len(named(made, name, REPLICA)) for name in made.wire.addresses}
@@ -109,21 +96,24 @@ def head_computes_nothing(made: ThreeMachines) -> Iterator[None]:
 
 
 def train(made: ThreeMachines, preset: str, symbols: Sequence[str], seconds: float = 1200.0) -> dict[str, Any]:
-    """One training run by the product's own command, and where its units ran. ClusterError when it does not succeed."""
-    submission = f"scale-{time.time_ns()}"
+    """One training run by the product's own command, where its units ran, and what of a core the control store (GCS) took
+    meanwhile. ClusterError when it does not succeed."""
+    submission, store = f"scale-{time.time_ns()}", named(made, HEAD, "gcs_server")
     with head_computes_nothing(made):
         made.lstmc("train", "--preset", preset, "--symbols", ",".join(symbols), "--submission-id", submission)
         job: dict[str, Any] = {}
+        before = cpu_seconds(store)
 
         def ended() -> bool:
             listed = made.threads[HEAD].submit(jobs.list_jobs, made.settings).result()
             job.update(next((one for one in listed if one["id"] == submission), {}))
             return job.get("status") in jobs.TERMINAL
 
-        until(ended, seconds, f"the training {submission} ends")
+        took = until(ended, seconds, f"the training {submission} ends")
     if job["status"] != "SUCCEEDED":
         raise ClusterError(f"The training {submission} ended as {job['status']}: {job['message']}")
-    return {"job_s": round(job["ended"] - job["started"], 1)} | _units(made)
+    gcs_cores = (cpu_seconds(store) - before) / took
+    return {"job_s": round(job["ended"] - job["started"], 1), "gcs_cores": round(gcs_cores, 3)} | _units(made)
 
 
 def _units(made: ThreeMachines) -> dict[str, Any]:
