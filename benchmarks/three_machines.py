@@ -114,7 +114,7 @@ class ThreeMachines:
 
     def start(self, name: str, **more: str) -> None:
         self.units[name] = Unit(
-            self.wire.command(name, *self.held_to.get(name, ()), *self._words(name)),
+            [*self.held_to.get(name, ()), *self.wire.command(name, *self._words(name))],
             self.environment(name) | more,
             self.folder / f"{name}.log",
         )
