@@ -21,6 +21,7 @@ from benchmarks.load import cpu_seconds, install_wrk, load
 from benchmarks.machine import machine
 from benchmarks.namespaces import SWITCH
 from benchmarks.node_faults import named
+from benchmarks.private_installation import until
 from benchmarks.scale_machines import REPLICA, lose_worker, machines, replicas, train
 from benchmarks.serve import PATH, middle
 from benchmarks.three_machines import HEAD, ThreeMachines
@@ -30,12 +31,14 @@ from market.symbols import symbols as known_symbols
 
 CONNECTIONS = 32
 LOAD_PER_SECOND = 30.0  # while a worker is lost
+ASKED_FOR = {"EURUSD", "GBPUSD", "USDJPY"}  # by benchmarks.http_load
 RATES = {"serve": "rate", "train": "units_per_minute"}
 
 
 def serve(made: ThreeMachines, rounds: int, seconds: float) -> dict[str, Any]:
     """Requests a second through the head's HAProxy from the switch; CPU of HAProxy and of the replicas for one, in us."""
     bearer = {"Authorization": f"Bearer {(made.folder / 'token').read_text()}"}
+    until(lambda: len(named(made, HEAD, "haproxy")) == 1, 90, "HAProxy's former lives are over")
     proxy = named(made, HEAD, "haproxy")
     workers = [process for name in replicas(made) for process in named(made, name, REPLICA)]
     ask = partial(load, made.url + PATH, seconds, CONNECTIONS, workers, bearer, there=made.wire.command(SWITCH))
@@ -110,6 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     symbols = [symbol.code for symbol in known_symbols(given.symbols.split(","))]
     numbers = parse_nodes(given.nodes)
+    if missing := ASKED_FOR - set(symbols):
+        raise InputError(f"The clients also ask for {', '.join(sorted(missing))}.", hint="Add them to --symbols.")
     install_wrk()
     heed_stop_signals()  # or nothing would be taken down
     seen: list[dict[str, Any]] = []

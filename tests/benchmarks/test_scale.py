@@ -81,6 +81,11 @@ def test_numbers_of_nodes_that_are_none_are_refused(text: str) -> None:
     assert parse_nodes("4,1, 2,2") == [1, 2, 4]
 
 
+def test_symbols_that_clients_ask_for_are_wanted() -> None:
+    with pytest.raises(InputError, match="GBPUSD, USDJPY"):
+        main(["--symbols", "EURUSD,AUDUSD"])
+
+
 def test_help_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--help"])
