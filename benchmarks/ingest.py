@@ -213,18 +213,23 @@ def appends(closes: int, folder: Path, seed: int, count: int) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lstmc bench ingest", description=__doc__)
-    parser.add_argument("--rows", type=int, default=YEAR_OF_M1, help="bars of one symbol; 365 days of M1 by default")
+    parser.add_argument(
+        "--rows", type=int, default=YEAR_OF_M1, help="bars of one symbol; 365 days of M1 by default; 0: no transport"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of JSON, which takes long; the others take more turns")
-    parser.add_argument("--days", type=int, default=365, help="of the backfill")
+    parser.add_argument("--days", type=int, default=365, help="of the backfill; 0: none")
     parser.add_argument("--closes", type=int, default=200)
     parser.add_argument("--symbols", type=int, default=28, help="of a close; the backfill is of 28")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the figures
     with tempfile.TemporaryDirectory(prefix="lstmc-bench-") as folder:
-        figures = transports(options.rows, options.rounds, Path(folder), options.seed)
+        figures: dict[str, float] = {}
+        if options.rows:
+            figures |= transports(options.rows, options.rounds, Path(folder), options.seed)
         figures["append_p95_ms"] = appends(options.closes, Path(folder), options.seed, options.symbols)
-        figures |= backfill(options.days, Path(folder), options.seed, sys.stderr.isatty())
+        if options.days:
+            figures |= backfill(options.days, Path(folder), options.seed, sys.stderr.isatty())
     figures["append_symbols"] = options.symbols
     print(json.dumps(figures | {"command": "lstmc bench ingest --json", "machine": machine()}))
     return 0
