@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "lstmc"
 APP = "lstmc"
-NOT_ON_MT5 = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
+NOT_ON_MT5 = {"role": "!in(mt5,train,serve)"}  # a node that trains has not the home, one that serves only reads it
 ON_HEAD = {"role": "head"}
 CALL_SECONDS = 60.0  # a deep backfill of one symbol; a wedged terminal must not hold the loop for ever
 MEET_SECONDS = 15.0  # an actor that has no node yet must not keep us from the next source

@@ -79,11 +79,15 @@ class Unit:
 
 @dataclass
 class ThreeMachines:
-    """`folder` holds a home for each machine."""
+    """`folder` holds a home for each machine. Every machine but HEAD and MT5 is a worker."""
 
     folder: Path
     wire: Network
     redis: bool
+    market: Sequence[str] = ("--speed", str(SPEED), "--symbols", ",".join(SYMBOLS))
+    worker_flags: Sequence[str] = ()
+    head_settings: Mapping[str, str] = field(default_factory=dict)
+    held_to: Mapping[str, Sequence[str]] = field(default_factory=dict)  # machine -> the command's first words
     units: dict[str, Unit] = field(default_factory=dict)
     threads: dict[str, ThreadPoolExecutor] = field(default_factory=dict)
 
@@ -106,11 +110,13 @@ class ThreeMachines:
         address = self.wire.addresses[HEAD]
         more = {"LSTMC_HEAD_HOST": address, "LSTMC_CLIENT_HOST": "0.0.0.0", "LSTMC_MT5_NODE": "elsewhere", "LSTMC_REQUESTS_PER_MINUTE": "1000000"}  # fmt: skip
         redis = {"LSTMC_REDIS_ADDRESS": f"127.0.0.1:{REDIS_PORT}"} if self.redis else {}
-        return shell(self.home(name), **(more | redis if name == HEAD else {}))
+        return shell(self.home(name), **(more | redis | dict(self.head_settings) if name == HEAD else {}))
 
     def start(self, name: str, **more: str) -> None:
         self.units[name] = Unit(
-            self.wire.command(name, *self._words(name)), self.environment(name) | more, self.folder / f"{name}.log"
+            [*self.held_to.get(name, ()), *self.wire.command(name, *self._words(name))],
+            self.environment(name) | more,
+            self.folder / f"{name}.log",
         )
 
     def start_redis(self) -> None:
@@ -122,10 +128,9 @@ class ThreeMachines:
     def _words(self, name: str) -> list[str]:
         head, own = self.wire.addresses[HEAD], self.wire.addresses[name]
         if name == HEAD:
-            words = ["--market", "simulated", "--speed", str(SPEED), "--symbols", ",".join(SYMBOLS)]
-            return [LSTMC, "up", *words, "--no-train", "--no-schedule"]
-        if name == WORKER:
-            return [LSTMC, "node", "worker", "--start", "--host", head, "--address", own]
+            return [LSTMC, "up", "--market", "simulated", *self.market, "--no-train", "--no-schedule"]
+        if name != MT5:
+            return [LSTMC, "node", "worker", "--start", "--host", head, "--address", own, *self.worker_flags]
         words = [
             "--head",
             f"{head}:6379",
@@ -201,29 +206,39 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-net-")))
         made = ThreeMachines(folder, stack.enter_context(network([HEAD, WORKER, MT5])), redis)
-        for name in (HEAD, WORKER, MT5):
-            made.home(name).mkdir()
         stack.enter_context(_small_store(made))
-        stack.callback(_end, made)
-        for name in (HEAD, SWITCH):
-            made.threads[name] = stack.enter_context(made.wire.thread(name))
-        _share_token(made)
+        prepare(made, stack)
         if redis:
             made.start_redis()
         made.start(HEAD)
         until(lambda: "head started" in made.units[HEAD].said, 120, "the head has started")
         made.start(MT5)
         made.start(WORKER)
-        try:
-            until(lambda: "forecasts are served" in made.units[HEAD].said, 240, "forecasts are served")
-        except ClusterError as error:
-            said = {name: unit.said[-1500:] for name, unit in made.units.items()}
-            raise ClusterError(f"{error} {json.dumps(said, indent=1)}") from None
-        (folder / "token").write_text(issue_token(made.settings, "load", days=1))
+        await_forecasts(made)
         until(made.are_all_there, 90, "all three nodes are there")
-        until(made.forecast, 30, "a client at the switch is served")
-        stack.enter_context(_load(made, rate))
+        stack.enter_context(load(made, rate))
         yield made
+
+
+def prepare(made: ThreeMachines, stack: ExitStack) -> None:
+    """Homes, tokens, and that nothing of it is left when `stack` ends."""
+    for name in made.wire.addresses:
+        made.home(name).mkdir(exist_ok=True)
+    stack.callback(_end, made)
+    for name in (HEAD, SWITCH):
+        made.threads[name] = stack.enter_context(made.wire.thread(name))
+    _share_token(made)
+
+
+def await_forecasts(made: ThreeMachines) -> None:
+    """Until the head serves them to a client at the switch; ClusterError with every machine's last words."""
+    try:
+        until(lambda: "forecasts are served" in made.units[HEAD].said, 240, "forecasts are served")
+    except ClusterError as error:
+        said = {name: unit.said[-1500:] for name, unit in made.units.items()}
+        raise ClusterError(f"{error} {json.dumps(said, indent=1)}") from None
+    (made.folder / "token").write_text(issue_token(made.settings, "load", days=1))
+    until(made.forecast, 30, "a client at the switch is served")
 
 
 def _share_token(made: ThreeMachines) -> None:
@@ -233,7 +248,7 @@ def _share_token(made: ThreeMachines) -> None:
     ensure_secrets(make_settings(home=made.home(HEAD)))
     health.use_token(make_settings(home=made.home(HEAD)))
     reset_auth_token_state()  # Ray keeps the first token that a process has shown
-    for name in (WORKER, MT5):
+    for name in set(made.wire.addresses) - {HEAD}:
         secret = made.home(name) / "secrets" / "ray_token"
         secret.parent.mkdir(mode=0o700)
         secret.write_text((made.home(HEAD) / "secrets" / "ray_token").read_text())
@@ -252,17 +267,16 @@ def _small_store(made: ThreeMachines) -> Iterator[None]:
 
 
 def _end(made: ThreeMachines) -> None:
-    for name in (WORKER, MT5, HEAD, "redis"):
-        if name in made.units:
-            made.units[name].end()
+    for name in sorted(made.units, key=lambda unit: (unit == "redis", unit == HEAD)):  # whoever asks before who answers
+        made.units[name].end()
     stop(made.home(HEAD))
-    for name in (HEAD, WORKER, MT5):
+    for name in made.wire.addresses:
         end_processes([psutil.Process(pid) for pid in made.wire.pids(name) if psutil.pid_exists(pid)])
         shutil.rmtree(temp_dir(made.home(name)), ignore_errors=True)
 
 
 @contextmanager
-def _load(made: ThreeMachines, rate: float) -> Iterator[None]:
+def load(made: ThreeMachines, rate: float) -> Iterator[None]:
     words = ["--url", made.url, "--token", str(made.folder / "token"), "--rate", str(rate), "--forecasts"]
     command = made.wire.command(SWITCH, sys.executable, "-m", "benchmarks.http_load", *words)
     with made.load_file.open("w") as output:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from cluster.progress import Progress
+from cluster.serve_environment import replica_environment
 from configs.settings import Settings, load_settings
 from market.errors import ClusterError, LstmcError
 
@@ -56,7 +57,8 @@ def deploy(settings: Settings) -> None:
     from serve_app.app import APP_NAME, build
 
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.client_host, "port": settings.port})
-    args = {"home": str(settings.home_path), "generation": uuid.uuid4().hex}
+    environment = replica_environment(settings)
+    args = {"home": str(settings.home_path), "generation": uuid.uuid4().hex, "environment": environment}
     serve.run(build(args), name=APP_NAME, route_prefix="/")
 
 

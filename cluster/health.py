@@ -72,7 +72,7 @@ def check_token(settings: Settings) -> None:
 
 def nodes(settings: Settings) -> list[dict[str, Any]]:
     """Ray's view of its nodes: role, state, address, resources."""
-    body = dashboard_get(settings, "/api/v0/nodes?limit=100&detail=1")
+    body = dashboard_get(settings, "/api/v0/nodes?limit=1000&detail=1")
     return [
         {
             "id": row["node_id"],

@@ -27,15 +27,17 @@ def worker_environment(home: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([venv_bin, os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",  # Ray's 15 would starve a replica; training is nice of its own accord
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # a head whose state is in Redis comes back
     }
 
 
-def keep(head: str, address: str, home: Path) -> None:
-    """Until Ctrl-C or TERM. `head`: HOST:PORT; `address`: this machine's own; `home`: of the token and the logs."""
+def keep(head: str, address: str, home: Path, *, serve: bool = False) -> None:
+    """Until Ctrl-C or TERM. `head`: HOST:PORT; `address`: this machine's own; `home`: of the token and the logs, its own;
+    `serve`: HTTP replicas may be here, since the head's home is at the same path here as there."""
     heed_stop_signals()
-    ray, *words = worker_command(head, address, temp_dir(home))
+    ray, *words = worker_command(head, address, temp_dir(home), serve=serve)
     command, environment = [str(Path(sys.executable).parent / ray), *words], worker_environment(home)
     log, record = home / "logs" / "ray_node.log", home / "ray_node.processes.json"
 

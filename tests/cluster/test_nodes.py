@@ -117,6 +117,14 @@ def test_a_worker_is_where_the_head_reaches_it(settings: Settings) -> None:
     assert printed.startswith(f"ray start --block --address=10.8.0.1:{settings.head_port} --node-ip-address=10.8.0.3 ")
 
 
+def test_a_worker_that_serves_says_so(settings: Settings) -> None:
+    assert "--labels=role=train,os=linux" in nodes.worker_command("10.8.0.1:6379")
+    assert "--labels=role=serve,os=linux" in nodes.worker_command("10.8.0.1:6379", serve=True)
+    printed = nodes.node_plan("worker", settings, "10.8.0.1", serve=True)
+    assert "export RAY_worker_niceness=0" in printed
+    assert "role=serve" in printed[-1]
+
+
 def test_a_worker_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="no Ray token"):
@@ -125,6 +133,7 @@ def test_a_worker_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
     environment = worker_environment(tmp_path)
     assert environment["RAY_AUTH_TOKEN"] == "t0ken"
+    assert environment["RAY_worker_niceness"] == "0"
     assert "RAY_ADDRESS" not in environment
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(nodes.ROOT)
 
