@@ -20,7 +20,7 @@ from market.errors import ClusterError, LstmcError, WrongToken
 
 ANSWER_SECONDS = 45.0  # of one node: a worker process may have to start there first
 CALL_SECONDS = 10.0
-LEFT_SECONDS = 120.0
+LEFT_SECONDS = 200.0
 
 
 def ask(words: Sequence[str], token: str, **environment: str) -> dict[str, Any]:
@@ -165,8 +165,11 @@ def main(words: Sequence[str]) -> None:
         answer = of_own(load_settings()) if words[0] == "own" else of_head(words[1])
     except AuthenticationError as error:
         answer = {"refused": True, "error": "The head refuses our token.", "hint": str(error).splitlines()[0]}
-    except LstmcError as error:
-        answer = {"error": error.message, "hint": error.hint}
+    except (
+        Exception
+    ) as error:  # whatever Ray raises is the finding; of versions that do not fit it tells in several lines
+        hint = error.hint if isinstance(error, LstmcError) else "See `lstmc status`."
+        answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "hint": hint}
     print(json.dumps(answer), flush=True)
 
 

@@ -200,6 +200,18 @@ def test_the_answer_is_the_last_line() -> None:
     assert node_answers.answer_of('a warning\n{"nodes": []}\n', "") == {"nodes": []}
 
 
+def test_what_ray_raises_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: str) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.59.0\n    Python: 3.11.7\n")
+
+    monkeypatch.setattr(node_answers, "of_head", refuse)
+    node_answers.main(["head", "10.8.0.1:6379"])
+    with pytest.raises(ClusterError, match=r"started with: Ray: 2\.59\.0 Python: 3\.11\.7"):
+        node_answers.answer_of(capsys.readouterr().out, "")
+
+
 def test_the_process_is_shown_the_token_and_nothing_of_another_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere")
 
@@ -218,7 +230,7 @@ def test_a_ray_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         raise subprocess.TimeoutExpired(command, given["timeout"])
 
     monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(ClusterError, match="did not answer within 120 s"):
+    with pytest.raises(ClusterError, match="did not answer within 200 s"):
         node_answers.ask(["own"], "secret")
 
 
