@@ -165,11 +165,11 @@ def main(words: Sequence[str]) -> None:
         answer = of_own(load_settings()) if words[0] == "own" else of_head(words[1])
     except AuthenticationError as error:
         answer = {"refused": True, "error": "The head refuses our token.", "hint": str(error).splitlines()[0]}
-    except (
-        Exception
-    ) as error:  # whatever Ray raises is the finding; of versions that do not fit it tells in several lines
-        hint = error.hint if isinstance(error, LstmcError) else "See `lstmc status`."
-        answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "hint": hint}
+    except LstmcError as error:
+        answer = {"error": error.message, "hint": error.hint}
+    except Exception as error:  # whatever Ray raises is the finding
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"  # told in several lines
+        answer = {"error": why, "hint": "See `lstmc status`."}
     print(json.dumps(answer), flush=True)
 
 
