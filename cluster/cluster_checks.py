@@ -117,11 +117,12 @@ def head_ports(nodes: Answers, connects: Callable[[str, int], bool]) -> Finding:
         reached = list(pool.map(lambda pair: connects(pair[0]["address"], pair[1]), wanted))
     closed = [f"{one['node']}:{port}" for (one, port), ok in zip(wanted, reached, strict=True) if not ok]
     found = f"closed: {', '.join(closed)}" if closed else f"all {len(wanted)} of {len(nodes)} nodes answer"
-    return (
-        not closed,
-        found,
-        "Let this machine's tunnel address in on all TCP ports there; others than nginx need none.",
-    )
+    fix = "Let this machine's tunnel address in on all TCP ports there."
+    if any(one["address"].startswith("127.") for one in nodes):
+        fix = (
+            "The head is on loopback, where only its own machine reaches it: start it with `lstmc up --head-host ADDR`."
+        )
+    return not closed, found, fix
 
 
 def head_clock(offset: Mapping[str, float] | None) -> Finding:

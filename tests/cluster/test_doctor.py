@@ -56,6 +56,11 @@ SEEN = [{"node": "head 10.8.0.1", "head": True, "address": "10.8.0.1", "ports": 
             "Python 3.11.2",
         ),
         (lambda: cluster_checks.head_ports(SEEN, lambda _, port: port != 7002), "closed: head 10.8.0.1:7002", "ports"),
+        (
+            lambda: cluster_checks.head_ports([SEEN[0] | {"address": "127.0.0.1"}], lambda *_: False),
+            "closed: head 10.8.0.1:7001, head 10.8.0.1:7002",
+            "--head-host",
+        ),
         (lambda: cluster_checks.head_clock({"ahead": 300.0, "within": 0.5}), "the head's is +300.00 s", "timedatectl"),
     ],
 )  # fmt: skip
