@@ -162,6 +162,7 @@ class MarketData:
     def status(self) -> dict[str, Any]:
         """connected, reason, transport, transports, simulated, market, quarantined, last_poll, spread_points, prices, problems; never asks anybody."""
         connected = not self._reason and bool(self._health.get("connected", False))
+        own = {"clock": self._guard.problem, "evidence": self._coverage.problem}
         return {
             "connected": connected,
             "reason": self._reason or str(self._health.get("reason") or ""),
@@ -175,7 +176,7 @@ class MarketData:
             "last_poll": self._last_poll,
             "spread_points": {symbol: price.get("spread_points") for symbol, price in self._prices.items()},
             "prices": dict(self._prices),
-            "problems": self._problems | ({"clock": self._guard.problem} if self._guard.problem else {}),
+            "problems": self._problems | {what: why for what, why in own.items() if why},
         }
 
     def series(self) -> dict[Key, SeriesState]:

@@ -273,6 +273,8 @@ def _data_cause(report: dict[str, Any]) -> str:
     source = (api.get("source") or {}).get("source") or {}
     if source.get("connected") is False:
         return f"The market data source is not connected: {source.get('reason') or 'no reason given'}."
+    if unwritten := (source.get("problems") or {}).get("evidence"):
+        return str(unwritten)
     training = [job for job in report["jobs"] if job["training"]] if isinstance(report["jobs"], list) else []
     if training and training[0]["status"] == "FAILED":
         return f"The last training run failed: {training[0]['message']}"
