@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cluster.attach import heed_stop_signals
 from cluster.nodes import temp_dir, worker_command
+from configs.ray_traces import RAY_LOG_LIMITS, sweep
 from configs.settings import ROOT
 from mt5_actor_windows.kept_program import KeptProgram
 from mt5_actor_windows.node import RAY_START_SECONDS, STEP_SECONDS, ray_token, say
@@ -21,15 +22,19 @@ from mt5_actor_windows.program_tree import ProgramTree
 def worker_environment(home: Path) -> dict[str, str]:
     """Of the Ray node and its tasks. ConfigError without a token in RAY_AUTH_TOKEN or `<home>/secrets/ray_token`."""
     venv_bin = str(Path(sys.executable).parent)
-    return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": ray_token(home),
-        "PATH": os.pathsep.join([venv_bin, os.environ.get("PATH", os.defpath)]),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "OMP_NUM_THREADS": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # a head whose state is in Redis comes back
-    }
+    return (
+        {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        | RAY_LOG_LIMITS
+        | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": ray_token(home),
+            "PATH": os.pathsep.join([venv_bin, os.environ.get("PATH", os.defpath)]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "OMP_NUM_THREADS": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # a head whose state is in Redis comes back
+        }
+    )
 
 
 def keep(head: str, address: str, home: Path) -> None:
@@ -40,6 +45,7 @@ def keep(head: str, address: str, home: Path) -> None:
     log, record = home / "logs" / "ray_node.log", home / "ray_node.processes.json"
 
     def start() -> ProgramTree:
+        sweep(temp_dir(home) / "session_latest", time.time())  # what earlier heads' sessions have left here
         return ProgramTree(command, environment, log, lambda line: "Ray runtime started" in line, record, "raylet")
 
     node = KeptProgram("the Ray node", start, say, start_seconds=RAY_START_SECONDS)
