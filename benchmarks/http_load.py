@@ -74,7 +74,7 @@ async def ask(
 async def listen(client: httpx.AsyncClient, token: Path) -> None:
     """Hold a stream open; each update is a line, and so is its end, after which another is opened."""
     while True:
-        began, at = time.perf_counter(), time.time()
+        began = time.perf_counter()
         try:
             async with client.stream("GET", STREAM, headers=authorization(token)) as answer:
                 kind = "stream ended" if answer.status_code == 200 else f"stream {kind_of(answer)}"
@@ -83,7 +83,7 @@ async def listen(client: httpx.AsyncClient, token: Path) -> None:
                         say({"at": time.time(), "path": STREAM, "kind": "update", "seconds": 0.0})
         except httpx.HTTPError as error:
             kind = f"stream {type(error).__name__}"
-        say({"at": at, "path": STREAM, "kind": kind, "seconds": time.perf_counter() - began})
+        say({"at": time.time(), "path": STREAM, "kind": kind, "seconds": time.perf_counter() - began})
         await asyncio.sleep(1.0)
 
 
