@@ -12,8 +12,11 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 
-# Of each log 10 MB and four older parts of it; the head's two busiest fill one in some hours.
-RAY_LOG_LIMITS = {"RAY_ROTATION_MAX_BYTES": str(10 * 2**20), "RAY_ROTATION_BACKUP_COUNT": "4"}
+RAY_LOG_LIMITS = {  # of each log 10 MB and four older parts of it
+    "RAY_ROTATION_MAX_BYTES": str(10 * 2**20),
+    "RAY_ROTATION_BACKUP_COUNT": "4",
+    "RAY_event_stats_print_interval_ms": "600000",  # every minute they were nine tenths of all lines
+}
 KEPT_SECONDS = 14 * 86_400.0  # logs of processes that have ended, and of runs
 OWNER = re.compile(r"[-_](\d+)(?:\.\d+)?\.(?:log|out|err)(?:\.\d+)?$")  # the pid in python-core-worker-3f2a_4711.log
 
