@@ -110,8 +110,10 @@ MORE = {
 
 
 @contextmanager
-def installation(rate: float, code: Path = ROOT) -> Iterator[Installation]:
-    """Running and under load of `rate` requests a second when it is yielded."""
+def installation(
+    rate: float, code: Path = ROOT, symbols: str = SYMBOLS, speed: float = SPEED, load: Sequence[str] = ()
+) -> Iterator[Installation]:
+    """Running and under load of `rate` requests a second when it is yielded. `load`: further options of benchmarks.http_load."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-rel-")))
         home = folder / "home"
@@ -119,22 +121,22 @@ def installation(rate: float, code: Path = ROOT) -> Iterator[Installation]:
         stack.callback(postgres.remove)
         ensure_secrets(make_settings(home=home))
         (home / "secrets" / "ledger_url").write_text(postgres.url)
-        words = ["--profile", "production", "--market", "simulated", "--speed", str(SPEED), "--symbols", SYMBOLS]
+        words = ["--profile", "production", "--market", "simulated", "--speed", str(speed), "--symbols", symbols]
         port = stack.enter_context(live_cluster(home, *words, code=code, **MORE)).port
         nginx = stack.enter_context(Nginx(folder / "nginx", [f"127.0.0.1:{port}"], rate=10_000, connections=1000))
         made = Installation(home, port, postgres, nginx, folder / "token", folder / "load.jsonl", code)
         made.new_token()
         until(lambda: len(made.api()) == STARTED["Api"], 60, "both Api replicas")
-        stack.enter_context(_load(made, rate))
+        stack.enter_context(_load(made, rate, load))
         yield made
 
 
 @contextmanager
-def _load(made: Installation, rate: float) -> Iterator[None]:
+def _load(made: Installation, rate: float, more: Sequence[str]) -> Iterator[None]:
     words = ["--url", made.nginx.url, "--ca", str(made.nginx.edge.certificate), "--token", str(made.token_file)]
     with made.load_file.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.http_load", *words, "--rate", str(rate)], cwd=ROOT, stdout=output
+            [sys.executable, "-m", "benchmarks.http_load", *words, "--rate", str(rate), *more], cwd=ROOT, stdout=output
         )
         try:
             yield

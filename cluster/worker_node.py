@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cluster.attach import heed_stop_signals
 from cluster.nodes import temp_dir, worker_command
+from configs.ray_traces import RAY_LOG_LIMITS, sweep
 from configs.settings import ROOT
 from mt5_actor_windows.kept_program import KeptProgram
 from mt5_actor_windows.node import RAY_START_SECONDS, STEP_SECONDS, ray_token, say
@@ -21,7 +22,8 @@ from mt5_actor_windows.program_tree import ProgramTree
 def worker_environment(home: Path) -> dict[str, str]:
     """Of the Ray node and its tasks. ConfigError without a token in RAY_AUTH_TOKEN or `<home>/secrets/ray_token`."""
     venv_bin = str(Path(sys.executable).parent)
-    return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | RAY_LOG_LIMITS
+    return kept | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": ray_token(home),
         "PATH": os.pathsep.join([venv_bin, os.environ.get("PATH", os.defpath)]),
@@ -42,6 +44,7 @@ def keep(head: str, address: str, home: Path, *, serve: bool = False) -> None:
     log, record = home / "logs" / "ray_node.log", home / "ray_node.processes.json"
 
     def start() -> ProgramTree:
+        sweep(temp_dir(home) / "session_latest", time.time())  # what earlier heads' sessions have left here
         return ProgramTree(command, environment, log, lambda line: "Ray runtime started" in line, record, "raylet")
 
     node = KeptProgram("the Ray node", start, say, start_seconds=RAY_START_SECONDS)

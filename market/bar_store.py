@@ -1,13 +1,14 @@
 """All bars we ever closed, as one Delta Lake table: append without doubling, read the newest revision, go back in time.
 
 Key: (symbol, timeframe, open_time). A bar that comes again changed is a new row with the next revision; nothing is ever
-overwritten. Does not know where bars come from. Rejected rows lie in a second table beside it.
+overwritten. Does not know where bars come from. Rejected rows lie in a second table beside it. Old versions are kept for
+thirty days, by Delta's log and by `KEPT`: else merging small files would fill the disk in the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -22,13 +23,14 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, empty_bars
-from market.errors import StoreUnavailable
+from market.errors import InputError, StoreUnavailable
 from market.timeframes import Timeframe
 
 KEY = ("symbol", "timeframe", "open_time")
 CONTENT = ("open", "high", "low", "close", "tick_volume")  # a change here is a revision; a new spread alone is not
 RANGES_KEPT = 16
 COMPACT_AT = 64  # commits; reading opens every small file in its range
+KEPT = timedelta(days=30)  # files of old versions, as long as Delta keeps what it has logged of them
 REASONS_KEPT = ("symbol", "timeframe", "open_time", "reason")
 
 
@@ -59,12 +61,14 @@ class BarStore:
 
     The only state is an index (bars, first and last open per symbol and timeframe) that is rebuilt whenever the table's
     version is not the one it was built from: another process may have written. `now`: the wall clock that dates what is
-    appended (`received_at`), so that an earlier moment can be read again.
+    appended (`received_at`), so that an earlier moment can be read again. `kept`: how long the files of an old version are.
     """
 
-    def __init__(self, path: str | Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, path: str | Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC), kept: timedelta = KEPT
+    ) -> None:
         self.path = Path(path)
-        self._now = now
+        self._now, self._kept = now, kept
         self._table: DeltaTable | None = None
         self._index: dict[tuple[str, str], Span] = {}
         self._index_version = -1
@@ -94,13 +98,14 @@ class BarStore:
         """Newest revision of each bar with `since <= open_time < until`, in BAR_SCHEMA, sorted by symbol, timeframe, open.
 
         Of what was known at an earlier moment: `as_of_version` by the table's own history, `as_of` by when each row was
-        appended (wall clock), which also holds when old versions have been cleaned away.
+        appended (wall clock), which also holds when old versions have been cleaned away: InputError says so.
         """
-        table = self._open() if as_of_version is None else self._at(as_of_version)
         frames = None if timeframe is None else [_name(timeframe)]
-        if table is None:
-            return empty_bars()
-        rows = self._scan(table, symbols, frames, since, until)
+        with nullcontext() if as_of_version is None else _still_kept(as_of_version):
+            table = self._open() if as_of_version is None else self._at(as_of_version)
+            if table is None:
+                return empty_bars()
+            rows = self._scan(table, symbols, frames, since, until)
         return _newest(rows if as_of is None else _known_at(rows, as_of))
 
     def opens(
@@ -170,15 +175,14 @@ class BarStore:
         return DeltaTable(str(self._quarantine_path)).to_pyarrow_table().cast(QUARANTINE_SCHEMA)
 
     def compact(self) -> int:
-        """Merge small files; old versions stay readable. Returns how many files are left."""
+        """Merge small files; versions of the last thirty days stay readable. Returns how many files are left."""
         with self._turn():
             table = self._open()
             if table is None:
                 return 0
-            table.optimize.compact()
-            table.create_checkpoint()
-            current = self._index_version == table.version() - 1
-            self._index_version = table.version() if current else self._index_version
+            indexed = self._index_version == table.version()
+            self._tidy(table)
+            self._index_version = table.version() if indexed else self._index_version
             return len(table.file_uris())
 
     # -- inside
@@ -296,9 +300,16 @@ class BarStore:
         self._index_version = table.version()
         if table.version() % COMPACT_AT == 0:
             with suppress(DeltaError, OSError):  # a full disk: the bars are in, and the next time will do
-                table.optimize.compact()
-                table.create_checkpoint()
+                self._tidy(table)
             self._index_version = table.version()
+
+    def _tidy(self, table: DeltaTable) -> None:
+        """Merge small files, and remove those that only old versions have. All are looked at, not only what the log names:
+        it forgets what it has removed before we come to it."""
+        table.optimize.compact()
+        hours = int(self._kept / timedelta(hours=1))
+        table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+        table.create_checkpoint()
 
 
 @contextmanager
@@ -309,6 +320,18 @@ def _refusals(path: Path) -> Iterator[None]:
         why = (str(error) or type(error).__name__).splitlines()[0]
         hint = f"Make room on the file system of {path}, or make it writable; what is missed meanwhile is fetched then."
         raise StoreUnavailable(f"Bars cannot be stored: {why}", hint=hint) from error
+
+
+@contextmanager
+def _still_kept(version: int) -> Iterator[None]:
+    """Delta's and Arrow's words for a version whose log or files are gone, put plainly."""
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        raise InputError(
+            f"The bars of version {version} cannot be read: {str(error).splitlines()[0]}",
+            hint=f"Versions are kept for {KEPT.days} days; leave the version out and take the newest.",
+        ) from error
 
 
 def _name(timeframe: str | Timeframe) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from configs.ray_traces import RAY_LOG_LIMITS
 from market.errors import ConfigError, LstmcError
 from mt5_actor_windows import node_ports
 from mt5_actor_windows.kept_program import KeptProgram
@@ -62,6 +63,7 @@ def ray_environment(home: Path, *, apart: bool) -> dict[str, str]:
         "RAY_AUTH_TOKEN": ray_token(home),
         "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",  # 3.11.x here and there need not be the same x
         "RAY_USAGE_STATS_ENABLED": "0",
+        **RAY_LOG_LIMITS,
     }  # fmt: skip
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from math import inf
 from multiprocessing.connection import wait
+from pathlib import Path
 from threading import Thread, Timer
 from typing import Any
 
 import numpy as np
 
+from configs.ray_traces import sweep
 from market.errors import NotRunning
 from tuning.budget import BudgetSpent, Wall
 
@@ -128,6 +131,8 @@ def cluster() -> Iterator[None]:
         raise NotRunning(
             "There is no Ray cluster here.", hint="Start one with `lstmc up`, or train in this process with --local."
         ) from None
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    sweep(session, time.time())  # what earlier runs have left on this node
     try:
         yield
     finally:

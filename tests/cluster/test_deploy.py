@@ -184,6 +184,21 @@ def test_the_check_sees_what_is_wrong_in_a_manifest() -> None:
     assert len(manifest_errors(job)) == 2
 
 
+def test_both_nightly_backups_keep_fourteen(tmp_path: Path) -> None:
+    unit = (DEPLOY / "systemd" / "lstmc-backup.service").read_text()
+    in_unit = re.search(r"^ExecStartPost=/bin/sh -c '(.+)'$", unit, re.M)
+    [args] = re.findall(r"args: \['lstmc backup .+ && (.+)'\]", (DEPLOY / "kuberay" / "backup.yaml").read_text())
+    assert in_unit
+    for command, folder in ((in_unit[1], "/var/lib/lstmc-backups"), (args, "/backups")):
+        names = [f"lstmc-202611{day:02d}T050000Z.tar.gz" for day in range(1, 18)]
+        for name in (*names, "before-20261101T050000Z-a.tar.gz"):
+            (tmp_path / name).touch()
+        for _ in range(2):  # the second time there is nothing to remove
+            subprocess.run(["sh", "-c", command.replace(folder, str(tmp_path))], check=True)
+            assert sorted(path.name for path in tmp_path.glob("lstmc-*")) == names[3:]
+        assert (tmp_path / "before-20261101T050000Z-a.tar.gz").exists()
+
+
 @pytest.mark.parametrize("manifest", MANIFESTS)
 def test_pods_run_as_nobody_special_and_their_volumes_exist(manifest: Any) -> None:
     claims = {"lstmc-home", "lstmc-backups"}

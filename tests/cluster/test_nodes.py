@@ -13,6 +13,7 @@ import pytest
 
 from cluster import nodes
 from cluster.worker_node import worker_environment
+from configs.ray_traces import RAY_LOG_LIMITS
 from configs.settings import Settings, ensure_secrets, make_settings
 from market.errors import ConfigError, PortInUse
 
@@ -74,6 +75,7 @@ def test_children_find_our_python_our_code_our_token(settings: Settings, monkeyp
     assert environment["RAY_worker_niceness"] == "0"
     assert environment["FORWARDED_ALLOW_IPS"] == "none"  # or a client on loopback could say where it comes from
     assert "RAY_ADDRESS" not in environment  # somebody else's cluster
+    assert environment.items() >= RAY_LOG_LIMITS.items()
 
 
 def test_the_token_is_private(settings: Settings) -> None:
@@ -136,6 +138,13 @@ def test_a_worker_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert environment["RAY_worker_niceness"] == "0"
     assert "RAY_ADDRESS" not in environment
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(nodes.ROOT)
+    assert environment.items() >= RAY_LOG_LIMITS.items()
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "systemd/lstmc-worker.service"])
+def test_what_starts_ray_without_us_bounds_its_logs_alike(file: str) -> None:
+    said = (nodes.ROOT / "cluster" / "deploy" / file).read_text()
+    assert all(f"{name}={value}" in said for name, value in RAY_LOG_LIMITS.items())
 
 
 def test_the_windows_plan_has_the_real_token_and_only_the_digest_of_the_key(settings: Settings) -> None:

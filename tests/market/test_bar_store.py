@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from market.bar_store import BarStore
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, bars_from_columns
+from market.errors import InputError
 from market.timeframes import Timeframe
 
 T0 = datetime(2024, 1, 8, tzinfo=UTC)
@@ -107,6 +108,28 @@ def test_compact_keeps_everything(tmp_path: Path) -> None:
     assert content(BarStore(tmp_path / "bars")) == before
     assert store.append(bars(0, 9)).added.num_rows == 1
     assert store.read(as_of_version=2).num_rows == 3
+
+
+def data_files(store: BarStore) -> int:
+    return len(list(store.path.glob("timeframe=*/*.parquet")))
+
+
+def test_files_of_old_versions_are_removed_once_they_are_old_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("market.bar_store.COMPACT_AT", 8)
+    store, kept = BarStore(tmp_path / "bars", kept=timedelta(0)), BarStore(tmp_path / "kept")
+    for n in range(18):
+        for one in (store, kept):
+            one.append(bars(n, 1, close=1 + n / 100))
+    assert data_files(store) < 10, "else one more for each commit, for ever"
+    assert data_files(kept) > 18, "of the last thirty days"
+    assert kept.read(as_of_version=3).num_rows == 4
+    assert store.counts() == {("EURUSD", "H1"): 18}
+    assert store.read()["close"].to_pylist() == [1 + n / 100 for n in range(18)]
+    assert content(BarStore(store.path)) == content(store) == content(kept)
+    with pytest.raises(InputError, match=r"version 3 cannot be read.*kept for 30 days"):
+        store.read(as_of_version=3)
 
 
 def test_a_hole_longer_than_the_tails_reach(tmp_path: Path) -> None:

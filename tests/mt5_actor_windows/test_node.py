@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.ray_traces import RAY_LOG_LIMITS
 from market.errors import ConfigError
 from mt5_actor_windows import node, node_ports
 from mt5_actor_windows.kept_program import KeptProgram
@@ -44,6 +45,7 @@ def test_the_environment_has_the_token_and_says_who_runs_the_data_api(
     apart, alone = (node.ray_environment(tmp_path, apart=one) for one in (True, False))
     assert (apart["RAY_AUTH_TOKEN"], apart["RAY_AUTH_MODE"], apart["LSTMC_HOME"]) == ("a-token", "token", str(tmp_path))
     assert apart["PYTHONPATH"].split(os.pathsep) == [str(node.ROOT), "/other"]
+    assert apart.items() >= RAY_LOG_LIMITS.items()
     assert apart["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"
     assert (apart.get(node.APART), alone.get(node.APART)) == ("1", None)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another")

@@ -1,0 +1,211 @@
+"""Soak: hours of a market in minutes on a private installation, under load and beside training; what grew meanwhile.
+
+    lstmc bench soak [--minutes 16] [--speed 360] [--warm-up 4] [--out docs/operations.md]
+
+Prints one JSON object; with --out also the tables, between their markers in that page. Exit code 1 when a bound is not held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.machine import machine
+from benchmarks.private_installation import Installation, answers, installation
+from benchmarks.soak_page import BEGIN, END, page
+from benchmarks.soak_samples import Disk, LogReader, Sample, disk, sample
+from benchmarks.soak_verdict import disk_growth, failed_answers, gone, left_behind, roles, unbounded
+from cluster import health
+from cluster.attach import heed_stop_signals
+from cluster.run_record import read_run
+from market.errors import ClusterError
+from market.market_clock import open_time_between
+from market.symbols import CATALOGUE
+
+SYMBOLS = tuple(CATALOGUE)[:28]
+TRAINED = "EURUSD,GBPUSD,USDJPY"
+PATHS = (
+    "/api/v1/predictions/EURUSD",
+    "/api/v1/forex/all",
+    "/api/v1/signals",
+    "/api/v1/bars/GBPUSD?limit=240",
+    "/api/v1/predictions/USDJPY/history?limit=50",
+    "/api/v1/models/EURUSD",
+    "/api/v1/predictions/AUDUSD",
+)
+DISK_SECONDS = 30.0
+QUIET_SECONDS = 30.0  # before the first job, and after the last: Ray ends an idle worker after a second
+JOB_SECONDS = 900.0
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Watch:
+    """What was seen. `jobs`: seconds of each that succeeded. `before`: the last sample before the first job."""
+
+    samples: list[Sample] = field(default_factory=list)
+    disks: list[Disk] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
+    jobs: list[float] = field(default_factory=list)
+    job_errors: list[str] = field(default_factory=list)
+    before: Sample | None = None
+
+    def look(self, made: Installation) -> None:
+        run = read_run(made.home)
+        if run is None:
+            raise ClusterError("The installation is gone.")
+        self.samples.append(sample(run))
+        self.loads.append(os.getloadavg()[0])
+        if not self.disks or time.time() - self.disks[-1].at >= DISK_SECONDS:
+            self.disks.append(disk(roots(made)))
+
+
+def roots(made: Installation) -> dict[str, Path]:
+    run = read_run(made.home)
+    return {"home": made.home, "ray": Path(run.temp_dir)} if run else {"home": made.home}
+
+
+def train(made: Installation, watch: Watch, stopped: threading.Event) -> None:
+    """One training run after the other, as a user submits them."""
+    while not stopped.is_set():
+        began = time.monotonic()
+        name = f"soak-{len(watch.jobs) + len(watch.job_errors) + 1}"
+        words = ["--preset", "quick", "--symbols", TRAINED, "--submission-id", name, "--follow"]
+        done = made.lstmc("train", *words, seconds=JOB_SECONDS)
+        if done.returncode:
+            watch.job_errors.append(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        else:
+            watch.jobs.append(time.monotonic() - began)
+
+
+@contextmanager
+def training(made: Installation, watch: Watch) -> Iterator[threading.Thread]:
+    stopped = threading.Event()
+    thread = threading.Thread(target=train, args=(made, watch, stopped))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stopped.set()
+
+
+def soak(made: Installation, minutes: float, every: float, watch: Watch) -> None:
+    """Quiet, then training for `minutes`, then until the last run has ended, then quiet again; looked at every few seconds."""
+
+    def look_until(seconds: float, over: threading.Event | None = None) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not (over and over.is_set()):
+            watch.look(made)
+            if len(watch.samples) % round(60 / every) == 0:
+                last = watch.samples[-1]
+                print(f"{len(watch.samples) * every / 60:4.0f} min: {len(last.processes)} processes, {last.memory_mb:.0f} MB, {len(watch.jobs)} jobs, load {watch.loads[-1]:.1f}", file=sys.stderr, flush=True)  # fmt: skip
+            time.sleep(every)
+
+    look_until(QUIET_SECONDS)
+    watch.before = watch.samples[-1]
+    with training(made, watch) as thread:
+        look_until(60 * minutes)
+    while thread.is_alive():
+        look_until(every)
+    look_until(QUIET_SECONDS)
+
+
+def restarted(made: Installation) -> list[str]:
+    return [
+        f"{one['name']} was restarted {one['restarts']} times"
+        for one in health.actors(made.settings)
+        if one["restarts"]
+    ]
+
+
+def judged(made: Installation, watch: Watch, warm_up: float, logs: LogReader) -> dict[str, Any]:
+    """The JSON object, less what it was measured with. `warm_up`: seconds from the first sample."""
+    assert watch.before is not None
+    since, until = watch.samples[0].at + warm_up, watch.samples[-1].at
+    samples = [one for one in watch.samples if one.at >= since]
+    disks = [one for one in watch.disks if one.at >= since]
+    clock = made.settings.market_clock
+    open_days = open_time_between(clock.now(disks[0].at), clock.now(disks[-1].at)) / DAY
+    hours = open_time_between(clock.now(watch.samples[0].at), clock.now(until)) / timedelta(hours=1)
+    told = answers(made.load_file, watch.samples[0].at, until)
+    kinds = Counter(str(line["kind"]) for line in told)
+    found, folders, failed = roles(samples), disk_growth(disks, open_days), failed_answers(told)
+    ledger = json.loads(made.lstmc("ledger", "verify", "--json").stdout)
+    grew = [why for role in found for why in role.wrong] + unbounded(folders)
+    more = left_behind(watch.before, watch.samples[-1], os.cpu_count() or 1)
+    lost = [f"{role} died or was replaced" for role in gone(samples[0], samples[-1])] + restarted(made)
+    errors = logs.errors()
+    wrong = [*grew, *more, *lost, *watch.job_errors, *errors[:10]]
+    wrong += [f"{n} x {kind}" for kind, n in failed.items()]
+    wrong += [] if ledger["intact"] else ["the ledger is not intact"]
+    wrong += [] if watch.jobs and kinds["ok"] and kinds["update"] else ["no job, answer or update came to a good end"]
+    return {
+        "ok": not wrong,
+        "wrong": wrong,
+        "market_hours": round(hours, 1),
+        "minutes": round((until - watch.samples[0].at) / 60, 1),
+        "judged_minutes": round((until - since) / 60, 1),
+        "roles": {
+            one.role: {
+                "processes": one.processes,
+                "memory_mb": one.memory.rounded(),
+                "mb_a_day": round(one.memory.growth / (open_days or 1), 3),
+                "handles": one.handles.rounded(),
+            }
+            for one in found
+        },
+        "with_jobs": {"before": figures(watch.before), "after": figures(watch.samples[-1])},
+        "disk": folders,
+        "ledger": {"rows": ledger["rows"], "intact": ledger["intact"]},
+        "answers": dict(kinds),
+        "jobs": {"succeeded": len(watch.jobs), "seconds": round(median(watch.jobs), 1) if watch.jobs else None},
+        "error_lines": len(errors),
+        "load": [round(min(watch.loads), 1), round(max(watch.loads), 1)],
+    }
+
+
+def figures(one: Sample) -> dict[str, float]:
+    return {"processes": len(one.processes), "memory_mb": round(one.memory_mb, 1)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="lstmc bench soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=16.0, help="of training; the last run is waited for")
+    parser.add_argument("--warm-up", type=float, default=4.0, help="minutes that are not judged")
+    parser.add_argument("--speed", type=float, default=360.0, help="market seconds per second")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests a second")
+    parser.add_argument("--streams", type=int, default=4, help="held open")
+    parser.add_argument("--out", type=Path, help="write the tables between their markers in this page")
+    given = parser.parse_args(argv)
+    heed_stop_signals()
+    load, watch = ["--paths", ",".join(PATHS), "--conditional", "--streams", str(given.streams)], Watch()
+    with installation(given.rate, symbols=",".join(SYMBOLS), speed=given.speed, load=load) as made:
+        logs = LogReader(roots(made))
+        soak(made, given.minutes, given.every, watch)
+        report = judged(made, watch, 60 * given.warm_up, logs)
+    words = f"--minutes {given.minutes:g} --warm-up {given.warm_up:g} --speed {given.speed:g} --rate {given.rate:g}"
+    report |= {"command": f"lstmc bench soak {words}", "machine": machine()}
+    if given.out:
+        said, before, after = page(report, datetime.now(UTC)), given.out.read_text() if given.out.exists() else "", ""
+        before, _, rest = before.partition(BEGIN)
+        after = rest.partition(END)[2]
+        given.out.write_text(f"{before}{said}{after}")
+    print(json.dumps(report))
+    return 0 if report["ok"] else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

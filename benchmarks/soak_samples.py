@@ -1,0 +1,151 @@
+"""What a running installation holds at one moment: memory and file handles of each process, bytes and files on disk.
+
+Reads /proc and folders only. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.run_record import Run, members
+
+PROGRAMS = {  # part of a command line -> role, the first that fits
+    "gcs_server": "control store",
+    "raylet/raylet": "raylet",
+    "haproxy": "HAProxy",
+    "log_monitor.py": "log monitor",
+    "monitor.py": "autoscaler monitor",
+    "dashboard/dashboard.py": "dashboard",
+    "multiprocessing.forkserver": "dashboard's fork server",
+    "ray.util.client.server": "Ray client server",
+    "bin/ray start": "ray start",
+}
+SESSION = re.compile(r"session_\d{4}[\d_-]+")
+HASHED = re.compile(r"^[0-9a-f]{32,}$")
+ERROR = re.compile(rb"\bERROR\b|^Traceback|\bCRITICAL\b|^\[[^\]]* [EF] \d")  # of ours, Python's, and Ray's C++
+
+
+@dataclass(frozen=True)
+class Process:
+    """`memory_mb`: anonymous and shared memory, proportional (shared pages counted once). Pages of files are left out:
+    they can be dropped, and whoever else maps the same library changes whose they are."""
+
+    role: str
+    memory_mb: float
+    handles: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`at`: epoch seconds. `processes`: by pid and start time, since pids are used again."""
+
+    at: float
+    processes: Mapping[str, Process]
+
+    @property
+    def memory_mb(self) -> float:
+        return sum(process.memory_mb for process in self.processes.values())
+
+
+@dataclass(frozen=True)
+class Disk:
+    """`folders`: folder -> (bytes, files)."""
+
+    at: float
+    folders: Mapping[str, tuple[int, int]]
+
+
+def role_of(title: str) -> str:
+    """ "Api" for `ray::ServeReplica:lstmc:Api.handle_request`, "ForecasterActor", "raylet", "job", or the program's name."""
+    if title.startswith("ray::"):
+        name = re.split(r"[.(\s]", title.removeprefix("ray::"))[0]
+        return "idle worker" if name == "IDLE" else name.removeprefix("ServeReplica:lstmc:") or "worker"
+    if title.startswith("ray-dashboard-"):
+        return title.removeprefix("ray-").split("-0")[0].replace("-", " ")
+    if "tuning.retrain" in title:
+        return "job"
+    known = next((role for part, role in PROGRAMS.items() if part in title), None)
+    return known or Path(title.split(" ")[0]).name or "unnamed"
+
+
+def sample(run: Run) -> Sample:
+    """Of every living process of the run; one that ends while it is looked at is left out."""
+    found = {}
+    for process in members(run):
+        try:
+            with process.oneshot():
+                key = f"{process.pid}@{process.create_time():.2f}"
+                role = role_of(" ".join(process.cmdline()) or process.name())
+            folder = Path("/proc", str(process.pid))
+            memory = memory_mb((folder / "smaps_rollup").read_text())
+            found[key] = Process(role, memory, len(os.listdir(folder / "fd")))
+        except (psutil.Error, OSError):
+            continue
+    return Sample(time.time(), found)
+
+
+def memory_mb(rollup: str) -> float:
+    """Of a /proc/PID/smaps_rollup."""
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_")}
+    return (kib["Pss_Anon"] + kib["Pss_Shmem"]) / 1024
+
+
+def disk(roots: Mapping[str, Path]) -> Disk:
+    """`roots`: name -> folder; each is divided into what lies in it, two levels deep. Bytes are those that the disk gives."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for name, root in roots.items():
+        for path, _, files in os.walk(root):
+            parts = folder_name(Path(path).relative_to(root).parts)
+            for file in files:
+                try:
+                    size = os.lstat(os.path.join(path, file)).st_blocks * 512
+                except OSError:
+                    continue  # gone meanwhile
+                held = found["/".join((name, *parts))]
+                held[0] += size
+                held[1] += 1
+    return Disk(time.time(), {folder: (size, files) for folder, (size, files) in found.items()})
+
+
+def folder_name(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Session names without their date, hashes as "*", `data/<market>` as one, two levels deep."""
+    known = ["session" if SESSION.fullmatch(part) else "*" if HASHED.match(part) else part for part in parts]
+    if known[:1] == ["data"]:
+        known = ["data", *known[2:]]
+    deep = 3 if known[:1] == ["mt5"] or known[:2] == ["session", "runtime_resources"] else 2
+    return tuple(known[:deep])
+
+
+class LogReader:
+    """Lines of errors in the logs under `roots`, each told once. Reads on from where it stopped."""
+
+    def __init__(self, roots: Mapping[str, Path]) -> None:
+        self._roots, self._read = roots, dict[Path, int]()
+
+    def errors(self) -> list[str]:
+        """ "file: line" of those since the last call."""
+        found = []
+        for root in self._roots.values():
+            for path in sorted(root.rglob("*")):
+                if path.suffix in (".log", ".err", ".out") and path.is_file() and not path.is_symlink():
+                    found += [f"{path.name}: {line}" for line in self._new(path) if ERROR.search(line.encode())]
+        return found
+
+    def _new(self, path: Path) -> list[str]:
+        try:
+            with path.open("rb") as file:
+                begin = self._read.get(path, 0)
+                file.seek(begin if begin <= os.fstat(file.fileno()).st_size else 0)  # rotated
+                content = file.read()
+                self._read[path] = file.tell()
+        except OSError:
+            return []
+        return content.decode(errors="replace").splitlines()
