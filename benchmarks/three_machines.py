@@ -21,7 +21,8 @@ from typing import Any
 import psutil
 
 from benchmarks.live_cluster import LSTMC, shell
-from benchmarks.namespaces import SWITCH, Network, network
+from benchmarks.namespaces import SUBNET, SWITCH, Network, network
+from benchmarks.nginx_process import Nginx
 from benchmarks.private_installation import until
 from cluster import health
 from cluster.nodes import end_processes, stop, temp_dir
@@ -30,7 +31,6 @@ from market.errors import ClusterError, LstmcError
 from serve_app.auth import issue_token
 
 HEAD, WORKER, MT5 = "head", "worker", "mt5"
-ROLES = {"head", "train", "mt5"}
 SPEED = 600  # an H1 bar every six seconds
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 REDIS_PORT = 6380
@@ -99,8 +99,20 @@ class ThreeMachines:
         return load_settings(self.home(HEAD))
 
     @property
+    def roles(self) -> dict[str, str]:
+        """machine -> its role in the cluster."""
+        worker = "serve" if "--serve" in self.worker_flags else "train"
+        return {name: name if name in (HEAD, MT5) else worker for name in self.wire.addresses}
+
+    @property
     def url(self) -> str:
-        return f"http://{self.wire.addresses[HEAD]}:8000"
+        return self.proxies[0]
+
+    @property
+    def proxies(self) -> list[str]:
+        """URLs at which HAProxy is asked: on the head, and on each machine that serves."""
+        serving = [HEAD, *(name for name, role in self.roles.items() if role == "serve")]
+        return [f"http://{self.wire.addresses[name]}:8000" for name in serving]
 
     @property
     def load_file(self) -> Path:
@@ -153,9 +165,13 @@ class ThreeMachines:
         return done.stdout
 
     def get(self, path: str) -> Any:
-        """What a client at the switch is told; None while it is no 200."""
+        """What a client at the switch is told by the first machine that serves; None while it is no 200."""
+        told = (self.answers(url, path) for url in self.proxies)
+        return next((body for body in told if body is not None), None)
+
+    def answers(self, url: str, path: str = "/api/v1/status") -> Any:
         token = (self.folder / "token").read_text()
-        status, body = self.threads[SWITCH].submit(health.http_get, self.url + path, token).result()
+        status, body = self.threads[SWITCH].submit(health.http_get, url + path, token).result()
         return body if status == 200 else None
 
     def forecast(self) -> dict[str, Any]:
@@ -170,7 +186,7 @@ class ThreeMachines:
         return {node["id"]: node["role"] for node in found if node["state"] == "ALIVE"}
 
     def are_all_there(self) -> bool:
-        return sorted(self.nodes().values()) == sorted(ROLES)
+        return sorted(self.nodes().values()) == sorted(self.roles.values())
 
     def processes(self, name: str) -> list[psutil.Process]:
         """All of a machine but its supervisors' own children, which are what a supervisor starts again."""
@@ -205,18 +221,23 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
     """Forecasts are served and asked for `rate` times a second when it is yielded. Nothing of it is left afterwards."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-net-")))
-        made = ThreeMachines(folder, stack.enter_context(network([HEAD, WORKER, MT5])), redis)
+        wire = stack.enter_context(network([HEAD, WORKER, MT5]))
+        behind = ",".join([*wire.addresses.values(), f"{SUBNET}.254"])
+        served = {"LSTMC_HTTP_REPLICAS": "2", "LSTMC_TRUSTED_PROXIES": behind}
+        made = ThreeMachines(folder, wire, redis, worker_flags=["--serve"], head_settings=served)
         stack.enter_context(_small_store(made))
         prepare(made, stack)
         if redis:
             made.start_redis()
         made.start(HEAD)
         until(lambda: "head started" in made.units[HEAD].said, 120, "the head has started")
-        made.start(MT5)
         made.start(WORKER)
+        until(lambda: "serve" in made.nodes().values(), 90, "the worker is there")
+        made.start(MT5)  # the head waits for it, and has both machines for its replicas then
         await_forecasts(made)
         until(made.are_all_there, 90, "all three nodes are there")
-        stack.enter_context(load(made, rate))
+        until(lambda: all(map(made.answers, made.proxies)), 60, "both machines serve")
+        stack.enter_context(load(made, rate, stack.enter_context(_edge(made))))
         yield made
 
 
@@ -276,8 +297,23 @@ def _end(made: ThreeMachines) -> None:
 
 
 @contextmanager
-def load(made: ThreeMachines, rate: float) -> Iterator[None]:
-    words = ["--url", made.url, "--token", str(made.folder / "token"), "--rate", str(rate), "--forecasts"]
+def _edge(made: ThreeMachines) -> Iterator[Nginx]:
+    """nginx at the switch, before every machine that serves."""
+    nginx = Nginx(
+        made.folder / "nginx", [url.removeprefix("http://") for url in made.proxies], rate=10_000, connections=1000
+    )
+    made.threads[SWITCH].submit(nginx.__enter__).result()
+    try:
+        yield nginx
+    finally:
+        made.threads[SWITCH].submit(nginx.__exit__, None, None, None).result()
+
+
+@contextmanager
+def load(made: ThreeMachines, rate: float, nginx: Nginx | None = None) -> Iterator[None]:
+    """Through nginx, or to the head's HAProxy."""
+    where = ["--url", nginx.url, "--ca", str(nginx.edge.certificate)] if nginx else ["--url", made.url]
+    words = [*where, "--token", str(made.folder / "token"), "--rate", str(rate), "--forecasts"]
     command = made.wire.command(SWITCH, sys.executable, "-m", "benchmarks.http_load", *words)
     with made.load_file.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, env=shell(made.folder))

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.progress import Progress
 from cluster.serve_environment import replica_environment
-from configs.settings import Settings, load_settings
+from configs.settings import LOOPBACK, Settings, load_settings
 from market.errors import ClusterError, LstmcError
 
 BACKFILL_SECONDS = 600.0
@@ -56,7 +56,8 @@ def deploy(settings: Settings) -> None:
 
     from serve_app.app import APP_NAME, build
 
-    serve.start(proxy_location="HeadOnly", http_options={"host": settings.client_host, "port": settings.port})
+    where = "HeadOnly" if settings.client_host in LOOPBACK else "EveryNode"  # that is, every one with a replica
+    serve.start(proxy_location=where, http_options={"host": settings.client_host, "port": settings.port})
     environment = replica_environment(settings)
     args = {"home": str(settings.home_path), "generation": uuid.uuid4().hex, "environment": environment}
     serve.run(build(args), name=APP_NAME, route_prefix="/")

@@ -97,11 +97,11 @@ def ray_environment(settings: Settings, run_id: str, node: str) -> dict[str, str
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "DASHBOARD_METRIC_PORT": str(free_ports(1)[0]),
         }
-        | serve_environment(settings, temp_dir(settings.home_path), _serve_ports())
+        | serve_environment(settings, temp_dir(settings.home_path), serve_ports())
     )
 
 
-def _serve_ports() -> tuple[int, int, int, int]:
+def serve_ports() -> tuple[int, int, int, int]:
     """Three free ones, and the first of a run of ports for replicas; those pass over one that is taken."""
     statistics, metrics, fallback = free_ports(3)
     return statistics, metrics, fallback, random.randrange(OUR_PORTS.stop, EPHEMERAL_PORTS - REPLICA_PORTS)
@@ -344,8 +344,13 @@ def node_plan(
             token,
             f"ray start --head --block --port={settings.head_port} --dashboard-host=127.0.0.1 --dashboard-port={settings.dashboard_port} --labels=role=head,os=linux",
         ]
-    niceness = ["export RAY_worker_niceness=0"] if serve else []  # Ray's 15 would starve a replica
-    return [token, *niceness, shlex.join(worker_command(where, address, serve=serve))]
+    if serve:  # what its HAProxy has to know is more than a line
+        own = ["--address", address or "<this machine's own>"]
+        return [
+            token,
+            shlex.join([".venv/bin/lstmc", "node", "worker", "--start", "--serve", "--host", head_host, *own]),
+        ]
+    return [token, shlex.join(worker_command(where, address))]
 
 
 def windows_plan(head: str, address: str | None, secrets: tuple[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from benchmarks.namespaces import network, refusal
 from benchmarks.node_faults import FAULTS, await_job, await_units, train
 from benchmarks.nodes import watch
 from benchmarks.private_installation import chosen
-from benchmarks.three_machines import HEAD, MT5, ROLES, SYMBOLS, ThreeMachines, three_machines
+from benchmarks.three_machines import HEAD, MT5, SYMBOLS, ThreeMachines, three_machines
 from cluster import health
 
 
@@ -58,7 +58,7 @@ def test_a_cut_link_lets_nothing_through() -> None:
 def test_bars_come_from_one_machine_and_forecasts_from_another(made: ThreeMachines) -> None:
     assert made.are_all_there()
     nodes = {node["role"]: node for node in made.threads[HEAD].submit(health.nodes, made.settings).result()}
-    assert len({node["address"] for node in nodes.values()}) == len(ROLES)
+    assert len({node["address"] for node in nodes.values()}) == len(made.roles)
     assert nodes["mt5"]["address"] == made.wire.addresses[MT5]
     actors = {actor["name"]: actor for actor in made.threads[HEAD].submit(health.actors, made.settings).result()}
     assert actors["mt5"]["node_id"] == nodes["mt5"]["id"]
