@@ -153,7 +153,7 @@ def doctor(
 def train(
     preset: Annotated[str, typer.Option(help="quick | full | m15")] = "quick",
     symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
-    timeframe: Annotated[str | None, typer.Option(help="Default: the installation's first.")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="Default: all of the installation.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall time, for example 30m.")] = None,
     submission_id: Annotated[str | None, typer.Option(help="The same id twice is one run.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show the log and wait for the end.")] = False,
