@@ -32,6 +32,7 @@ from market.errors import ClusterError
 
 REPLICA = "ray::ServeReplica:lstmc:Api"
 UNIT = "fit_unit"
+START_SECONDS = 600.0  # workers import what they need on a share of a core
 BEFORE_SECONDS, AFTER_SECONDS, BACK_SECONDS = 5.0, 20.0, 120.0
 OFF_THE_HEAD = {"LSTMC_HTTP_NODES": "serve", "LSTMC_REQUESTS_PER_MINUTE": "100000000"}
 
@@ -63,10 +64,10 @@ def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[Thr
         until(lambda: "head started" in made.units[HEAD].said, 120, "the head has started")
         for name in names(workers):
             made.start(name)
-        until(lambda: list(made.nodes().values()).count("serve") == workers, 180, "all workers are there")
+        until(lambda: list(made.nodes().values()).count("serve") == workers, START_SECONDS, "all workers are there")
         made.start(MT5)  # it is waited for by the head, whose replicas are then spread over all
-        await_forecasts(made)
-        until(lambda: sum(replicas(made).values()) == workers, 60, "a replica for each worker")
+        await_forecasts(made, START_SECONDS)
+        until(lambda: sum(replicas(made).values()) == workers, START_SECONDS, "a replica for each worker")
         yield made
 
 

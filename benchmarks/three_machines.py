@@ -251,15 +251,15 @@ def prepare(made: ThreeMachines, stack: ExitStack) -> None:
     _share_token(made)
 
 
-def await_forecasts(made: ThreeMachines) -> None:
+def await_forecasts(made: ThreeMachines, seconds: float = 240.0) -> None:
     """Until the head serves them to a client at the switch; ClusterError with every machine's last words."""
     try:
-        until(lambda: "forecasts are served" in made.units[HEAD].said, 240, "forecasts are served")
+        until(lambda: "forecasts are served" in made.units[HEAD].said, seconds, "forecasts are served")
     except ClusterError as error:
         said = {name: unit.said[-1500:] for name, unit in made.units.items()}
         raise ClusterError(f"{error} {json.dumps(said, indent=1)}") from None
     (made.folder / "token").write_text(issue_token(made.settings, "load", days=1))
-    until(made.forecast, 30, "a client at the switch is served")
+    until(made.forecast, 60, "a client at the switch is served")
 
 
 def _share_token(made: ThreeMachines) -> None:
