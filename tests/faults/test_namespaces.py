@@ -83,7 +83,7 @@ def test_the_doctor_may_join_from_the_worker_and_hears_every_node(made: ThreeMac
     found = {one["check"]: one for one in json.loads(told.stdout)}
     for name in ("token", "head", "admission", "versions", "head's ports", "head's clock"):
         assert found[name]["ok"], found[name]
-    assert "s (to 0.5" in found["head's clock"]["found"], "it was told, to half a second"
+    assert "not known" not in found["head's clock"]["found"]
     answers = asked.result()
     assert {one["node"].split()[0] for one in answers["nodes"]} == ROLES
     for ok, said, _ in (
