@@ -165,8 +165,10 @@ def _temp_dir(home: Path) -> Finding:
 
 def _gpu() -> Finding:
     try:
+        if version("torch").endswith("+cpu"):  # built without CUDA; importing it takes seconds
+            return cluster_checks.gpu([])
         from torch import cuda
-    except (ImportError, OSError):
+    except (PackageNotFoundError, ImportError, OSError):
         return cluster_checks.gpu(None)
     return cluster_checks.gpu([cuda.get_device_name(n) for n in range(cuda.device_count())])
 

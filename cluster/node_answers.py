@@ -163,8 +163,9 @@ def main(words: Sequence[str]) -> None:
 
     try:
         answer = of_own(load_settings()) if words[0] == "own" else of_head(words[1])
-    except AuthenticationError as error:
-        answer = {"refused": True, "error": "The head refuses our token.", "hint": str(error).splitlines()[0]}
+    except AuthenticationError:
+        hint = "Copy the head's <home>/secrets/ray_token to <home>/secrets/ray_token here."
+        answer = {"refused": True, "error": "The head refuses our token.", "hint": hint}
     except LstmcError as error:
         answer = {"error": error.message, "hint": error.hint}
     except Exception as error:  # whatever Ray raises is the finding
