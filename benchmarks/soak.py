@@ -61,6 +61,7 @@ class Watch:
     jobs: list[float] = field(default_factory=list)
     job_errors: list[str] = field(default_factory=list)
     before: Sample | None = None
+    told: int = -1
 
     def look(self, made: Installation) -> None:
         run = read_run(made.home)
@@ -70,6 +71,14 @@ class Watch:
         self.loads.append(os.getloadavg()[0])
         if not self.disks or time.time() - self.disks[-1].at >= DISK_SECONDS:
             self.disks.append(disk(roots(made)))
+
+    def tell(self) -> None:
+        """Once a minute."""
+        last = self.samples[-1]
+        minute = int((last.at - self.samples[0].at) / 60)
+        if minute > self.told:
+            self.told = minute
+            print(f"{minute:3} min: {len(last.processes)} processes, {last.memory_mb:.0f} MB, {len(self.jobs)} jobs, load {self.loads[-1]:.1f}", file=sys.stderr, flush=True)  # fmt: skip
 
 
 def roots(made: Installation) -> dict[str, Path]:
@@ -104,22 +113,20 @@ def training(made: Installation, watch: Watch) -> Iterator[threading.Thread]:
 def soak(made: Installation, minutes: float, every: float, watch: Watch) -> None:
     """Quiet, then training for `minutes`, then until the last run has ended, then quiet again; looked at every few seconds."""
 
-    def look_until(seconds: float, over: threading.Event | None = None) -> None:
+    def look_for(seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not (over and over.is_set()):
+        while time.monotonic() < deadline:
             watch.look(made)
-            if len(watch.samples) % round(60 / every) == 0:
-                last = watch.samples[-1]
-                print(f"{len(watch.samples) * every / 60:4.0f} min: {len(last.processes)} processes, {last.memory_mb:.0f} MB, {len(watch.jobs)} jobs, load {watch.loads[-1]:.1f}", file=sys.stderr, flush=True)  # fmt: skip
+            watch.tell()
             time.sleep(every)
 
-    look_until(QUIET_SECONDS)
+    look_for(QUIET_SECONDS)
     watch.before = watch.samples[-1]
     with training(made, watch) as thread:
-        look_until(60 * minutes)
+        look_for(60 * minutes)
     while thread.is_alive():
-        look_until(every)
-    look_until(QUIET_SECONDS)
+        look_for(every)
+    look_for(QUIET_SECONDS)
 
 
 def restarted(made: Installation) -> list[str]:
@@ -185,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=16.0, help="of training; the last run is waited for")
     parser.add_argument("--warm-up", type=float, default=4.0, help="minutes that are not judged")
     parser.add_argument("--speed", type=float, default=360.0, help="market seconds per second")
-    parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between two samples")
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second")
     parser.add_argument("--streams", type=int, default=4, help="held open")
     parser.add_argument("--out", type=Path, help="write the tables between their markers in this page")

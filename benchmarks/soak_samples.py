@@ -24,7 +24,7 @@ PROGRAMS = {  # part of a command line -> role, the first that fits
     "log_monitor.py": "log monitor",
     "monitor.py": "autoscaler monitor",
     "dashboard/dashboard.py": "dashboard",
-    "multiprocessing.forkserver": "dashboard's fork server",
+    "multiprocessing.forkserver": "dashboard",
     "ray.util.client.server": "Ray client server",
     "bin/ray start": "ray start",
 }
@@ -69,7 +69,7 @@ def role_of(title: str) -> str:
         name = re.split(r"[.(\s]", title.removeprefix("ray::"))[0]
         return "idle worker" if name == "IDLE" else name.removeprefix("ServeReplica:lstmc:") or "worker"
     if title.startswith("ray-dashboard-"):
-        return title.removeprefix("ray-").split("-0")[0].replace("-", " ")
+        return "dashboard"  # one of its modules, each a process
     if "tuning.retrain" in title:
         return "job"
     known = next((role for part, role in PROGRAMS.items() if part in title), None)

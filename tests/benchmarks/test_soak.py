@@ -35,7 +35,7 @@ from benchmarks.soak_verdict import (
         ("ray::MarketDataActor.tail", "MarketDataActor"),
         ("ray::IDLE", "idle worker"),
         ("ray::_run_fold() trees", "_run_fold"),
-        ("ray-dashboard-JobHead-0 (/x/python3.11 -B -c ...)", "dashboard JobHead"),
+        ("ray-dashboard-JobHead-0 (/x/python3.11 -B -c ...)", "dashboard"),
         ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/t", "control store"),
         ("/x/ray/core/src/ray/raylet/raylet --agent=/x/ray/dashboard/agent.py", "raylet"),
         ("/x/python -u /x/ray/_private/log_monitor.py --session-dir=/t", "log monitor"),
