@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks.cpu_share import cpu_share
+from benchmarks.cpu_share import cpu_group
 from benchmarks.live_cluster import shell
 from benchmarks.load import cpu_seconds
 from benchmarks.namespaces import network
@@ -32,7 +32,7 @@ from market.errors import ClusterError
 
 REPLICA = "ray::ServeReplica:lstmc:Api"
 UNIT = "fit_unit"
-START_SECONDS = 600.0  # workers import what they need on a share of a core
+START_SECONDS = 300.0  # the machine plays all of them
 BEFORE_SECONDS, AFTER_SECONDS, BACK_SECONDS = 5.0, 20.0, 120.0
 OFF_THE_HEAD = {"LSTMC_HTTP_NODES": "serve", "LSTMC_REQUESTS_PER_MINUTE": "100000000"}
 
@@ -47,6 +47,7 @@ def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[Thr
     but what is measured is computed. Nothing of it is left afterwards."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-scale-")))
+        groups = {name: stack.enter_context(cpu_group(f"lstmc-{os.getpid()}-{name}")) for name in names(workers)}
         wire = stack.enter_context(network([HEAD, MT5, *names(workers)]))
         made = ThreeMachines(
             folder,
@@ -55,9 +56,7 @@ def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[Thr
             market=["--symbols", ",".join(symbols)],
             worker_flags=["--serve"],
             head_settings=OFF_THE_HEAD | {"LSTMC_HTTP_REPLICAS": str(workers)},
-            held_to={
-                name: stack.enter_context(cpu_share(f"lstmc-{os.getpid()}-{name}", share)) for name in names(workers)
-            },
+            held_to={name: group.words for name, group in groups.items()},
         )
         prepare(made, stack)
         made.start(HEAD)
@@ -68,6 +67,8 @@ def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[Thr
         made.start(MT5)  # it is waited for by the head, whose replicas are then spread over all
         await_forecasts(made, START_SECONDS)
         until(lambda: sum(replicas(made).values()) == workers, START_SECONDS, "a replica for each worker")
+        for group in groups.values():  # not before: nobody waits for machines to start
+            group.hold_to(share)
         yield made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cpu_share import cpu_share, quota
+from benchmarks.cpu_share import CpuGroup, cpu_group
 from benchmarks.scale import efficiency, is_spread, main, parse_nodes, table, with_efficiency
 from benchmarks.scale_machines import loss, units
 from market.errors import ClusterError, InputError
@@ -103,25 +103,30 @@ def test_help_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_share_is_a_quota_of_either_version(tmp_path: Path, controllers: str | None, files: dict[str, str]) -> None:
     if controllers:
         (tmp_path / "cgroup.controllers").write_text(controllers)
-    assert quota(tmp_path / "w", 0.3) == files
+    (tmp_path / "w").mkdir()
+    CpuGroup(tmp_path / "w").hold_to(0.3)
+    assert {file.name: file.read_text() for file in (tmp_path / "w").iterdir()} == files
+    with pytest.raises(ClusterError, match="takes no quota"):
+        CpuGroup(tmp_path / "another").hold_to(0.3)
 
 
 def test_version_2_hands_its_controller_down(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu memory\n")
     (tmp_path / "cgroup.subtree_control").write_text("memory\n")
-    with pytest.raises(ClusterError, match="could not be removed"):  # no kernel, so its files stay
-        _words_of(tmp_path)
+    with cpu_group("w", tmp_path) as group:
+        assert group.words[-1] == str(tmp_path / "w" / "cgroup.procs")
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu"
-    assert (tmp_path / "w" / "cpu.max").read_text() == "6000 20000"
+    assert not (tmp_path / "w").exists()
 
 
-def _words_of(root: Path) -> list[str]:
-    with cpu_share("w", 0.3, root, seconds=0) as words:
-        return words
+def test_what_still_runs_in_a_group_is_said(tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    with pytest.raises(ClusterError, match="could not be removed"), cpu_group("w", tmp_path, seconds=0) as group:
+        group.hold_to(0.3)  # there is no kernel here that takes its files along
 
 
 def test_where_no_group_can_be_made_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="No control group for the CPU") as refused, cpu_share("w", 0.3, tmp_path):
+    with pytest.raises(ClusterError, match="No control group for the CPU") as refused, cpu_group("w", tmp_path):
         pass
     assert "root" in refused.value.hint
 
@@ -129,8 +134,11 @@ def test_where_no_group_can_be_made_it_is_said(tmp_path: Path) -> None:
 def test_a_command_runs_in_its_group() -> None:
     """With this machine's own kernel, where it lets us."""
     try:
-        with cpu_share("lstmc-test", 0.5) as words:
-            seen = subprocess.run([*words, "cat", "/proc/self/cgroup"], capture_output=True, text=True, check=True)
+        with cpu_group("lstmc-test") as group:
+            group.hold_to(0.5)
+            seen = subprocess.run(
+                [*group.words, "cat", "/proc/self/cgroup"], capture_output=True, text=True, check=True
+            )
     except ClusterError as error:
         pytest.skip(str(error))
     assert "/lstmc-test" in seen.stdout
