@@ -48,6 +48,8 @@ async def ask(client: httpx.AsyncClient, path: str, token: Path, forecasts: bool
     try:
         answer = await client.get(path, headers={"Authorization": f"Bearer {token.read_text().strip()}"})
         kind = kind_of(answer)
+        if kind == "clean 503":
+            told = {"problem": answer.json()["title"]}
         if forecasts and kind == "ok" and "/predictions/" in path:
             told = {"forecast": {name: answer.json()[name] for name in FORECAST}}
     except httpx.HTTPError as error:

@@ -54,13 +54,16 @@ def test_units_are_counted_where_they_ran() -> None:
         for node, start in (("a", 0), ("b", 5_000), ("a", 20_000))
     ]
     found = units({"a": "10.0.0.3", "b": "10.0.0.4"}, {"worker1": "10.0.0.3", "worker2": "10.0.0.4"}, rows)
-    assert found == {"units": 3, "units_s": 30.0, "units_per_minute": 6.0, "where": {"worker1": 2, "worker2": 1}}
+    assert found["where"] == {"worker1": 2, "worker2": 1}
+    assert found["busy_s"] == {"worker1": 20, "worker2": 10}
+    assert (found["units"], found["units_s"], found["units_per_minute"], found["longest_s"]) == (3, 30.0, 6.0, 10.0)
 
 
 def test_a_loss_ends_with_the_last_failed_answer() -> None:
     told = [
         {"at": 99.0, "seconds": 0.1, "kind": "ok"},
         {"at": 101.0, "seconds": 2.5, "kind": "ReadError"},
+        {"at": 101.0, "seconds": 0.5, "kind": "clean 503", "problem": "No replica"},
         {"at": 102.0, "seconds": 0.7, "kind": "ok"},
     ]
     seen = loss(told, 100.0, "worker1: 9 processes killed", 30.04, {"worker2": 2})
