@@ -67,13 +67,8 @@ def test_a_loss_ends_with_the_last_failed_answer() -> None:
         {"at": 102.0, "seconds": 0.7, "kind": "ok"},
     ]
     seen = loss(told, 100.0, "worker1: 9 processes killed", 30.04, {"worker2": 2})
-    assert (seen.requests, seen.failed, seen.out_s, seen.slowest_s, seen.back_s) == (
-        3,
-        {"ReadError": 1},
-        3.5,
-        0.7,
-        30.0,
-    )
+    assert (seen.requests, seen.failed) == (4, {"ReadError": 1, "clean 503: No replica": 1})
+    assert (seen.out_s, seen.slowest_s, seen.back_s) == (3.5, 0.7, 30.0)
     assert loss(told[:1], 100.0, "", 1.0, {}).out_s == 0.0
 
 
