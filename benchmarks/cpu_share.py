@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from market.errors import ClusterError
@@ -15,60 +16,68 @@ from market.errors import ClusterError
 CGROUPS = Path("/sys/fs/cgroup")
 PERIOD_US = 20_000  # short, so that whoever is stopped goes on soon
 SECONDS = 10.0  # for what ran in it to be gone
+HINT = "It takes root and a writable cgroup file system with the CPU controller; in a container, --privileged."
+
+
+@dataclass(frozen=True)
+class CpuGroup:
+    """`folder`: of its files. Without a limit until `hold_to`."""
+
+    folder: Path
+
+    @property
+    def words(self) -> list[str]:
+        """The first ones of a command that is to be in it, with all its children."""
+        return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(self.folder / "cgroup.procs")]
+
+    def hold_to(self, cores: float) -> None:
+        """All of it together, from now on; ClusterError where that is refused."""
+        share = str(round(PERIOD_US * cores))
+        files = {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": share}
+        if (self.folder.parent / "cgroup.controllers").exists():
+            files = {"cpu.max": f"{share} {PERIOD_US}"}
+        try:
+            for file, value in files.items():
+                (self.folder / file).write_text(value)
+        except OSError as error:
+            raise ClusterError(f"{self.folder} takes no quota: {error}.", hint=HINT) from None
 
 
 @contextmanager
-def cpu_share(name: str, cores: float, root: Path = CGROUPS, seconds: float = SECONDS) -> Iterator[list[str]]:
-    """The first words of a command that is held to `cores` with all its children, until then ended by whoever started it.
-
-    ClusterError where no control group can be made, or when something in it still runs `seconds` after that.
-    """
-    group = _group(name, root)
+def cpu_group(name: str, root: Path = CGROUPS, seconds: float = SECONDS) -> Iterator[CpuGroup]:
+    """A new one; whoever started something in it has ended that when this ends. ClusterError where none can be made, or when
+    something in it still runs `seconds` after that."""
+    folder = _parent(root) / name
     try:
-        group.mkdir()
-        for file, value in quota(group, cores).items():
-            (group / file).write_text(value)
+        folder.mkdir()
     except OSError as error:
-        with suppress(OSError):
-            group.rmdir()
-        hint = "It takes root and a writable cgroup file system with the CPU controller; in a container, --privileged."
-        raise ClusterError(f"No control group for the CPU: {error}.", hint=hint) from None
+        raise ClusterError(f"No control group for the CPU: {error}.", hint=HINT) from None
     try:
-        yield ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(group / "cgroup.procs")]
+        yield CpuGroup(folder)
     finally:
-        _remove(group, seconds)
+        _remove(folder, seconds)
 
 
-def _group(name: str, root: Path) -> Path:
-    """Where it is to be. The controller is handed down in version 2's root, where that is not done yet."""
-    controllers = root / "cgroup.controllers"
-    if controllers.exists() and "cpu" in controllers.read_text().split():
-        handed_down = root / "cgroup.subtree_control"
-        try:
-            if "cpu" not in handed_down.read_text().split():
-                handed_down.write_text("+cpu")
-        except OSError as error:
-            raise ClusterError(f"{handed_down} takes no +cpu: {error}.", hint="It takes root.") from None
-        return root / name
-    return root / "cpu" / name
+def _parent(root: Path) -> Path:
+    """Where groups with the CPU controller are. In version 2's root it is handed down, where that is not done yet."""
+    controllers, handed_down = root / "cgroup.controllers", root / "cgroup.subtree_control"
+    if not controllers.exists() or "cpu" not in controllers.read_text().split():
+        return root / "cpu"
+    try:
+        if "cpu" not in handed_down.read_text().split():
+            handed_down.write_text("+cpu")
+    except OSError as error:
+        raise ClusterError(f"{handed_down} takes no +cpu: {error}.", hint=HINT) from None
+    return root
 
 
-def quota(group: Path, cores: float) -> dict[str, str]:
-    """file -> what is written into it."""
-    share = str(round(PERIOD_US * cores))
-    if (group.parent / "cgroup.controllers").exists():
-        return {"cpu.max": f"{share} {PERIOD_US}"}
-    return {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": share}
-
-
-def _remove(group: Path, seconds: float) -> None:
+def _remove(folder: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return group.rmdir()
+            return folder.rmdir()
         except OSError as error:
             if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"{group} could not be removed: {error}.", hint="Something in it still runs."
-                ) from None
+                hint = "Something in it still runs."
+                raise ClusterError(f"{folder} could not be removed: {error}.", hint=hint) from None
             time.sleep(0.1)

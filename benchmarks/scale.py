@@ -30,6 +30,7 @@ from market.errors import InputError
 from market.symbols import symbols as known_symbols
 
 CONNECTIONS = 32
+LOSS_CORES = 1.0  # what starts anew on a share of a core would starve what serves
 LOAD_PER_SECOND = 30.0  # while a worker is lost
 ASKED_FOR = {"EURUSD", "GBPUSD", "USDJPY"}  # by benchmarks.http_load
 RATES = {"serve": "rate", "train": "units_per_minute"}
@@ -120,11 +121,13 @@ def main(argv: list[str] | None = None) -> int:
     seen: list[dict[str, Any]] = []
     lost = None
     for n in numbers:
-        with machines(n, given.share, symbols) as made:
+        with machines(n, symbols) as (made, hold_to):
+            hold_to(given.share)  # not before: nobody waits for machines to start
             served = serve(made, given.rounds, given.seconds)
             seen.append({"nodes": n, "serve": served, "train": train(made, given.preset, symbols)})
             print(seen[-1], file=sys.stderr, flush=True)
             if n == 2:
+                hold_to(LOSS_CORES)
                 lost = lose_worker(made, LOAD_PER_SECOND)
                 print(lost, file=sys.stderr, flush=True)
     efficient = with_efficiency(seen)

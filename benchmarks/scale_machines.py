@@ -11,14 +11,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks.cpu_share import cpu_share
+from benchmarks.cpu_share import cpu_group
 from benchmarks.live_cluster import shell
 from benchmarks.load import cpu_seconds
 from benchmarks.namespaces import network
@@ -32,7 +32,7 @@ from market.errors import ClusterError
 
 REPLICA = "ray::ServeReplica:lstmc:Api"
 UNIT = "fit_unit"
-START_SECONDS = 600.0  # workers import what they need on a share of a core
+START_SECONDS = 300.0  # the machine plays all of them
 BEFORE_SECONDS, AFTER_SECONDS, BACK_SECONDS = 5.0, 20.0, 120.0
 OFF_THE_HEAD = {"LSTMC_HTTP_NODES": "serve", "LSTMC_REQUESTS_PER_MINUTE": "100000000"}
 
@@ -42,11 +42,12 @@ def names(workers: int) -> list[str]:
 
 
 @contextmanager
-def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[ThreeMachines]:
-    """Forecasts are served, from a replica for each worker, when it is yielded. An hour takes an hour there, so that nothing
-    but what is measured is computed. Nothing of it is left afterwards."""
+def machines(workers: int, symbols: Sequence[str]) -> Iterator[tuple[ThreeMachines, Callable[[float], None]]]:
+    """Forecasts are served, from a replica for each worker, when they are yielded, with what holds each worker to so many cores.
+    An hour takes an hour there, so that nothing but what is measured is computed. Nothing of it is left afterwards."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-scale-")))
+        groups = {name: stack.enter_context(cpu_group(f"lstmc-{os.getpid()}-{name}")) for name in names(workers)}
         wire = stack.enter_context(network([HEAD, MT5, *names(workers)]))
         made = ThreeMachines(
             folder,
@@ -55,9 +56,7 @@ def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[Thr
             market=["--symbols", ",".join(symbols)],
             worker_flags=["--serve"],
             head_settings=OFF_THE_HEAD | {"LSTMC_HTTP_REPLICAS": str(workers)},
-            held_to={
-                name: stack.enter_context(cpu_share(f"lstmc-{os.getpid()}-{name}", share)) for name in names(workers)
-            },
+            held_to={name: group.words for name, group in groups.items()},
         )
         prepare(made, stack)
         made.start(HEAD)
@@ -68,7 +67,12 @@ def machines(workers: int, share: float, symbols: Sequence[str]) -> Iterator[Thr
         made.start(MT5)  # it is waited for by the head, whose replicas are then spread over all
         await_forecasts(made, START_SECONDS)
         until(lambda: sum(replicas(made).values()) == workers, START_SECONDS, "a replica for each worker")
-        yield made
+
+        def hold_to(cores: float) -> None:
+            for group in groups.values():
+                group.hold_to(cores)
+
+        yield made, hold_to
 
 
 def replicas(made: ThreeMachines) -> dict[str, int]:
@@ -126,15 +130,21 @@ def _units(made: ThreeMachines) -> dict[str, Any]:
 
 
 def units(node_addresses: dict[str, str], addresses: dict[str, str], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of Ray's finished tasks: how many, from the first's start to the last's end, and on which machines."""
+    """Of Ray's finished tasks: how many, from the first's start to the last's end, on which machines, and the longest."""
     machine_at = {address: name for name, address in addresses.items()}
-    where = Counter(machine_at[node_addresses[row["node_id"]]] for row in rows)
+    where, busy_s = Counter[str](), Counter[str]()
+    for row in rows:
+        machine = machine_at[node_addresses[row["node_id"]]]
+        where[machine] += 1
+        busy_s[machine] += round((row["end_time_ms"] - row["start_time_ms"]) / 1000)
     seconds = (max(row["end_time_ms"] for row in rows) - min(row["start_time_ms"] for row in rows)) / 1000
     return {
         "units": len(rows),
         "units_s": round(seconds, 1),
         "units_per_minute": round(60 * len(rows) / seconds, 2),
         "where": dict(sorted(where.items())),
+        "busy_s": dict(sorted(busy_s.items())),
+        "longest_s": round(max(row["end_time_ms"] - row["start_time_ms"] for row in rows) / 1000, 1),
     }
 
 
@@ -170,7 +180,7 @@ def loss(told: Sequence[dict[str, Any]], began: float, killed: str, back_s: floa
     return Loss(
         killed=killed,
         requests=len(told),
-        failed=dict(Counter(str(line["kind"]) for line in bad)),
+        failed=dict(Counter(": ".join(filter(None, (line["kind"], line.get("problem")))) for line in bad)),
         out_s=round(max((line["at"] + line["seconds"] - began for line in bad), default=0.0), 1),
         slowest_s=round(max((line["seconds"] for line in told if line["kind"] == "ok"), default=0.0), 2),
         back_s=round(back_s, 1),

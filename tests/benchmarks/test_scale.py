@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cpu_share import cpu_share, quota
+from benchmarks.cpu_share import CpuGroup, cpu_group
 from benchmarks.scale import efficiency, is_spread, main, parse_nodes, table, with_efficiency
 from benchmarks.scale_machines import loss, units
 from market.errors import ClusterError, InputError
@@ -54,23 +54,21 @@ def test_units_are_counted_where_they_ran() -> None:
         for node, start in (("a", 0), ("b", 5_000), ("a", 20_000))
     ]
     found = units({"a": "10.0.0.3", "b": "10.0.0.4"}, {"worker1": "10.0.0.3", "worker2": "10.0.0.4"}, rows)
-    assert found == {"units": 3, "units_s": 30.0, "units_per_minute": 6.0, "where": {"worker1": 2, "worker2": 1}}
+    assert found["where"] == {"worker1": 2, "worker2": 1}
+    assert found["busy_s"] == {"worker1": 20, "worker2": 10}
+    assert (found["units"], found["units_s"], found["units_per_minute"], found["longest_s"]) == (3, 30.0, 6.0, 10.0)
 
 
 def test_a_loss_ends_with_the_last_failed_answer() -> None:
     told = [
         {"at": 99.0, "seconds": 0.1, "kind": "ok"},
         {"at": 101.0, "seconds": 2.5, "kind": "ReadError"},
+        {"at": 101.0, "seconds": 0.5, "kind": "clean 503", "problem": "No replica"},
         {"at": 102.0, "seconds": 0.7, "kind": "ok"},
     ]
     seen = loss(told, 100.0, "worker1: 9 processes killed", 30.04, {"worker2": 2})
-    assert (seen.requests, seen.failed, seen.out_s, seen.slowest_s, seen.back_s) == (
-        3,
-        {"ReadError": 1},
-        3.5,
-        0.7,
-        30.0,
-    )
+    assert (seen.requests, seen.failed) == (4, {"ReadError": 1, "clean 503: No replica": 1})
+    assert (seen.out_s, seen.slowest_s, seen.back_s) == (3.5, 0.7, 30.0)
     assert loss(told[:1], 100.0, "", 1.0, {}).out_s == 0.0
 
 
@@ -103,25 +101,30 @@ def test_help_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_share_is_a_quota_of_either_version(tmp_path: Path, controllers: str | None, files: dict[str, str]) -> None:
     if controllers:
         (tmp_path / "cgroup.controllers").write_text(controllers)
-    assert quota(tmp_path / "w", 0.3) == files
+    (tmp_path / "w").mkdir()
+    CpuGroup(tmp_path / "w").hold_to(0.3)
+    assert {file.name: file.read_text() for file in (tmp_path / "w").iterdir()} == files
+    with pytest.raises(ClusterError, match="takes no quota"):
+        CpuGroup(tmp_path / "another").hold_to(0.3)
 
 
 def test_version_2_hands_its_controller_down(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu memory\n")
     (tmp_path / "cgroup.subtree_control").write_text("memory\n")
-    with pytest.raises(ClusterError, match="could not be removed"):  # no kernel, so its files stay
-        _words_of(tmp_path)
+    with cpu_group("w", tmp_path) as group:
+        assert group.words[-1] == str(tmp_path / "w" / "cgroup.procs")
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu"
-    assert (tmp_path / "w" / "cpu.max").read_text() == "6000 20000"
+    assert not (tmp_path / "w").exists()
 
 
-def _words_of(root: Path) -> list[str]:
-    with cpu_share("w", 0.3, root, seconds=0) as words:
-        return words
+def test_what_still_runs_in_a_group_is_said(tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    with pytest.raises(ClusterError, match="could not be removed"), cpu_group("w", tmp_path, seconds=0) as group:
+        group.hold_to(0.3)  # there is no kernel here that takes its files along
 
 
 def test_where_no_group_can_be_made_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match="No control group for the CPU") as refused, cpu_share("w", 0.3, tmp_path):
+    with pytest.raises(ClusterError, match="No control group for the CPU") as refused, cpu_group("w", tmp_path):
         pass
     assert "root" in refused.value.hint
 
@@ -129,8 +132,11 @@ def test_where_no_group_can_be_made_it_is_said(tmp_path: Path) -> None:
 def test_a_command_runs_in_its_group() -> None:
     """With this machine's own kernel, where it lets us."""
     try:
-        with cpu_share("lstmc-test", 0.5) as words:
-            seen = subprocess.run([*words, "cat", "/proc/self/cgroup"], capture_output=True, text=True, check=True)
+        with cpu_group("lstmc-test") as group:
+            group.hold_to(0.5)
+            seen = subprocess.run(
+                [*group.words, "cat", "/proc/self/cgroup"], capture_output=True, text=True, check=True
+            )
     except ClusterError as error:
         pytest.skip(str(error))
     assert "/lstmc-test" in seen.stdout
