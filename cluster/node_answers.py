@@ -114,7 +114,7 @@ def _of_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             said["versions"] = ray.get(first)
             said |= clock_offset(partial(_call, clock.options(**place)))
         except ray.exceptions.RayError as error:
-            said["error"] = str(error).splitlines()[-1]
+            said["error"] = (str(error).splitlines() or [type(error).__name__])[-1]
         answers.append(said)
     return answers
 
