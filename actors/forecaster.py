@@ -387,6 +387,7 @@ class Forecaster:
             "connected": source.get("connected"),
             "reason": source.get("reason"),
             "transport": source.get("transport"),
+            "source_problems": sorted(source.get("problems") or {}),
             "problems": {k: _without_counts(v) for k, v in status["problems"].items() if k != "publish"},
             "models": {timeframe: serving.version.id for timeframe, serving in self._swap.serving.items()},
             "refused": status["refused"],

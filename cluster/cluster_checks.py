@@ -119,9 +119,7 @@ def head_ports(nodes: Answers, connects: Callable[[str, int], bool]) -> Finding:
     found = f"closed: {', '.join(closed)}" if closed else f"all {len(wanted)} of {len(nodes)} nodes answer"
     fix = "Let this machine's tunnel address in on all TCP ports there."
     if any(one["address"].startswith("127.") for one in nodes):
-        fix = (
-            "The head is on loopback, where only its own machine reaches it: start it with `lstmc up --head-host ADDR`."
-        )
+        fix = "The head is on loopback, so nobody else reaches it: start it with `lstmc up --head-host ADDR`."
     return not closed, found, fix
 
 

@@ -238,7 +238,7 @@ def _connects(host: str, port: int) -> bool:
 
 def _head_offset(found: list[dict[str, Any]], now: Callable[[], float] = time.time) -> dict[str, float] | None:
     """By the Date that the head's metrics, which everybody may read, are sent with."""
-    head = next(one for one in found if one["head"])
+    head = next((one for one in found if one["head"]), {"address": "", "metrics_port": 0})
     url = f"http://{head['address']}:{head['metrics_port']}/"
 
     def date() -> float:
@@ -247,5 +247,5 @@ def _head_offset(found: list[dict[str, Any]], now: Callable[[], float] = time.ti
 
     try:
         return node_answers.clock_offset(date, step=1.0, now=now)
-    except (httpx.HTTPError, KeyError, ValueError):
+    except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError):
         return None

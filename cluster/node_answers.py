@@ -21,6 +21,7 @@ from market.errors import ClusterError, LstmcError, WrongToken
 ANSWER_SECONDS = 45.0  # of one node: a worker process may have to start there first
 CALL_SECONDS = 10.0
 LEFT_SECONDS = 200.0
+HINT = "See `lstmc status` on the head. Is this the port of its Ray (`--head-port`)?"
 
 
 def ask(words: Sequence[str], token: str, **environment: str) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def ask(words: Sequence[str], token: str, **environment: str) -> dict[str, Any]:
             command, env=clean | ours | environment, capture_output=True, text=True, timeout=LEFT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        raise ClusterError(f"Ray did not answer within {LEFT_SECONDS:.0f} s.", hint="See `lstmc status`.") from None
+        raise ClusterError(f"Ray did not answer within {LEFT_SECONDS:.0f} s.", hint=HINT) from None
     return answer_of(done.stdout, done.stderr)
 
 
@@ -48,7 +49,7 @@ def answer_of(stdout: str, stderr: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(stdout.splitlines()[-1])
     except (ValueError, IndexError):
         last = ([line for line in stderr.splitlines() if line.strip()] or ["it said nothing"])[-1]
-        raise ClusterError(f"Ray could not be asked: {last[-300:]}", hint="See `lstmc status`.") from None
+        raise ClusterError(f"Ray could not be asked: {last[-300:]}", hint=HINT) from None
     if "error" in answer:
         kind = WrongToken if answer.get("refused") else ClusterError
         raise kind(answer["error"], hint=answer["hint"])
@@ -114,7 +115,7 @@ def _of_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             said["versions"] = ray.get(first)
             said |= clock_offset(partial(_call, clock.options(**place)))
         except ray.exceptions.RayError as error:
-            said["error"] = str(error).splitlines()[-1]
+            said["error"] = (str(error).splitlines() or [type(error).__name__])[-1]
         answers.append(said)
     return answers
 
@@ -170,7 +171,7 @@ def main(words: Sequence[str]) -> None:
         answer = {"error": error.message, "hint": error.hint}
     except Exception as error:  # whatever Ray raises is the finding
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"  # told in several lines
-        answer = {"error": why, "hint": "See `lstmc status`."}
+        answer = {"error": why, "hint": HINT}
     print(json.dumps(answer), flush=True)
 
 
