@@ -1,6 +1,6 @@
 """What more nodes give: one training run and one forecast over HTTP on 1, 2 and 4 workers, and the loss of one of two.
 
-    lstmc bench scale [--nodes 1,2,4] [--share 0.3] [--symbols EURUSD,GBPUSD,USDJPY,AUDUSD] [--seconds 5]
+    lstmc bench scale [--nodes 1,2,4] [--share 0.3] [--symbols EURUSD,GBPUSD,USDJPY] [--seconds 3]
 
 Head, terminal and workers are network namespaces of this machine; each worker is held to `--share` of a core, so that the
 cores left are the head's, HAProxy's and the client's. Efficiency is rate(N) / (N rate(1)). Prints one JSON object; a table
@@ -107,10 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--nodes", default="1,2,4", help="numbers of workers")
     parser.add_argument("--share", type=float, default=0.3, help="of a core, for each worker")
-    parser.add_argument("--symbols", default="EURUSD,GBPUSD,USDJPY,AUDUSD")
+    parser.add_argument("--symbols", default="EURUSD,GBPUSD,USDJPY")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--rounds", type=int, default=3, help="of wrk")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each")
     given = parser.parse_args(argv)
     symbols = [symbol.code for symbol in known_symbols(given.symbols.split(","))]
     numbers = parse_nodes(given.nodes)
