@@ -14,6 +14,7 @@ import pyarrow as pa
 from actors.forecast_spool import ForecastSpool, SpooledForecast, SpoolFull
 from actors.live_judge import LiveVerdict
 from actors.live_record import LiveRecord, Outcomes
+from market.errors import in_one_line
 from market.forecasts import Forecast
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe
@@ -173,10 +174,3 @@ class ForecastRecord:
             return None
         self._trouble = ""
         return answer
-
-
-def in_one_line(error: BaseException) -> str:
-    """Ray's errors carry the whole remote traceback."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(cause).__name__)[:300]

@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from actors import model_swap
-from actors.forecast_record import BarsSince, ForecastRecord, Ledger, in_one_line
+from actors.forecast_record import BarsSince, ForecastRecord, Ledger
 from actors.forecast_spool import ForecastSpool
 from actors.model_swap import ModelSwap, Serving, unsound
 from actors.signals import make_signal
 from configs.settings import Settings
+from market.errors import in_one_line
 from market.forecasts import BoardUpdate, Forecast, HorizonForecast, SkillCard, iso_utc, jsonable
 from market.market_clock import add_open_time, grace, is_open, next_week_open
 from market.timeframes import Timeframe
@@ -386,6 +387,7 @@ class Forecaster:
             "connected": source.get("connected"),
             "reason": source.get("reason"),
             "transport": source.get("transport"),
+            "source_problems": sorted(source.get("problems") or {}),
             "problems": {k: _without_counts(v) for k, v in status["problems"].items() if k != "publish"},
             "models": {timeframe: serving.version.id for timeframe, serving in self._swap.serving.items()},
             "refused": status["refused"],

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "lstmc"
 APP = "lstmc"
-NOT_ON_MT5 = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
+NOT_ON_MT5 = {"role": "!in(mt5,train,serve)"}  # a node that trains has not the home, one that serves only reads it
 ON_HEAD = {"role": "head"}
 CALL_SECONDS = 60.0  # a deep backfill of one symbol; a wedged terminal must not hold the loop for ever
 MEET_SECONDS = 15.0  # an actor that has no node yet must not keep us from the next source
@@ -353,14 +353,16 @@ class MarketDataActor:
 
     def _step(self) -> None:
         try:
-            tables = self._core.poll()
-            target = forecaster()
-            if tables:
-                target.on_bars.remote(tables, self._core.status())
-            else:
-                target.on_source.remote(self._core.status())
+            if not self._core.poll(self._tell):
+                forecaster().on_source.remote(self._core.status())
         except Exception as error:  # the loop must outlive whatever one pass meets
             log.warning("poll failed", error=str(error))
+
+    def _tell(self, closed: list[pa.Table]) -> None:
+        try:
+            forecaster().on_bars.remote(closed, self._core.status())
+        except LstmcError as error:  # it looks at the store itself when it is back
+            log.warning("nobody to tell of closed bars", error=str(error))
 
 
 class LimiterActor(RateLimiterActor):

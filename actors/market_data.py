@@ -118,8 +118,9 @@ class MarketData:
             counts = self._store.counts()
         return {"added": added, "bars": {f"{s}/{t}": n for (s, t), n in counts.items()}, "reason": self._reason}
 
-    def poll(self) -> list[pa.Table]:
-        """Bars that closed since the last look, appended in one commit; one table per symbol and timeframe.
+    def poll(self, tell: Callable[[list[pa.Table]], None] = lambda _: None) -> list[pa.Table]:
+        """Bars that closed since the last look, appended in one commit; one table per symbol and timeframe. `tell` has
+        them, where there are any, as soon as they are stored, before the answers are written down as evidence.
 
         [] with the reason in `status` when no source answers, or the store takes nothing. After an outage the same call
         brings all that was missed. Between closes it also asks for a slice of old bars: what changed there becomes
@@ -142,7 +143,7 @@ class MarketData:
         except MarketUnavailable as error:
             self._outage(error)
         try:
-            closed = self._take_in(answers)
+            closed = self._take_in(answers, tell)
             if not closed and not self._reason and not self._is_busy(now + SPARE):
                 self._ask_again(now)
         except StoreUnavailable as error:
@@ -161,6 +162,7 @@ class MarketData:
     def status(self) -> dict[str, Any]:
         """connected, reason, transport, transports, simulated, market, quarantined, last_poll, spread_points, prices, problems; never asks anybody."""
         connected = not self._reason and bool(self._health.get("connected", False))
+        own = {"clock": self._guard.problem, "evidence": self._coverage.problem}
         return {
             "connected": connected,
             "reason": self._reason or str(self._health.get("reason") or ""),
@@ -174,7 +176,7 @@ class MarketData:
             "last_poll": self._last_poll,
             "spread_points": {symbol: price.get("spread_points") for symbol, price in self._prices.items()},
             "prices": dict(self._prices),
-            "problems": self._problems | ({"clock": self._guard.problem} if self._guard.problem else {}),
+            "problems": self._problems | {what: why for what, why in own.items() if why},
         }
 
     def series(self) -> dict[Key, SeriesState]:
@@ -414,7 +416,9 @@ class MarketData:
         since = now - self._history
         return to_ask(held, self._coverage, key, since, now, fewer_than=fewer_than)
 
-    def _take_in(self, answers: list[Answer]) -> list[pa.Table]:
+    def _take_in(
+        self, answers: list[Answer], tell: Callable[[list[pa.Table]], None] = lambda _: None
+    ) -> list[pa.Table]:
         """Validate each answer against what is stored before it, append all in one commit; the added rows, per key."""
         judged = [self._judge(answer.bars) for answer in answers if answer.bars.num_rows]
         for good, bad in judged:
@@ -428,11 +432,13 @@ class MarketData:
                     self._store.quarantine(bad)
                 appended = self._store.append(fresh)
             self._remember(appended)
+        if closed := [rows for key in self._keys if (rows := _of(appended.added, key)).num_rows]:
+            tell(closed)
         grew = [self._grew(answer, appended.added) for answer in answers]  # before any of them counts
         for answer, more in zip(answers, grew, strict=True):
             self._note(answer, more)
         self._coverage.save()
-        return [rows for key in self._keys if (rows := _of(appended.added, key)).num_rows]
+        return closed
 
     def _fresh(self, good: list[pa.Table]) -> pa.Table:
         """Without what is stored just so, as far as memory reaches: for bars asked for again the store would have to read."""

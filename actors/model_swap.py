@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from actors.forecast_record import in_one_line
+from market.errors import in_one_line
 from market.forecasts import HorizonForecast, iso_utc, parse_utc
 from tuning.model_version import ModelVersion
 from tuning.trial import wrong_with

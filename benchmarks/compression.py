@@ -20,7 +20,7 @@ from benchmarks.machine import machine
 from serve_app.examples import EXAMPLES
 from serve_app.reply import COMPRESSED_FROM, compressed
 from serve_app.representation import Representation, written
-from serve_app.responses import ForecastBody, HistoryBody
+from serve_app.responses import HistoryBody, PredictionBody
 from serve_app.tables import history_table
 
 
@@ -35,8 +35,8 @@ def varied(value: Any, draw: random.Random) -> Any:
 
 def bodies(seed: int) -> dict[str, bytes]:
     draw = random.Random(seed)
-    horizon = EXAMPLES[ForecastBody]["horizons"][0]
-    forecast = EXAMPLES[ForecastBody] | {"horizons": [horizon, horizon]}
+    horizon = EXAMPLES[PredictionBody]["horizons"][0]
+    forecast = EXAMPLES[PredictionBody] | {"horizons": [horizon, horizon]}
     past = EXAMPLES[HistoryBody]["forecasts"][0] | {"horizons": [horizon, horizon | {"bars": 1}]}
     rows = [varied(past, draw) for _ in range(1000)]
     bars = [["2026-03-04T12:00:00Z", *(round(draw.uniform(1.08, 1.09), 5) for _ in range(4))] for _ in range(240)]

@@ -45,9 +45,9 @@ class Doctored:
         self.change(folder)
 
 
-def good(folder: Path) -> None:
-    """Sound, and not the champion: its usual volatility is a tenth higher."""
-    _edit(folder, lambda fields: _scale(fields["usual_volatility"], 1.1))
+def good(folder: Path, factor: float = 1.1) -> None:
+    """Sound, and not the champion: its usual volatility is higher."""
+    _edit(folder, lambda fields: _scale(fields["usual_volatility"], factor))
 
 
 def nan(folder: Path) -> None:

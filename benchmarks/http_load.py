@@ -64,6 +64,8 @@ async def ask(
         kind = kind_of(answer)
         if known is not None and "etag" in answer.headers:
             known[path] = answer.headers["etag"]
+        if kind == "clean 503":
+            told = {"problem": answer.json()["title"]}
         if forecasts and kind == "ok" and "/predictions/" in path:
             told = {"forecast": {name: answer.json()[name] for name in FORECAST}}
     except httpx.HTTPError as error:

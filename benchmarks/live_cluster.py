@@ -22,13 +22,15 @@ def shell(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def live_cluster(home: Path, *flags: str, **environment: str) -> Iterator[Settings]:
-    """`lstmc up` with `flags`, without training; `environment`: settings that have no flag (LSTMC_...)."""
+def live_cluster(home: Path, *flags: str, code: Path = ROOT, **environment: str) -> Iterator[Settings]:
+    """`lstmc up` with `flags`, without training; `code`: the checkout that runs; `environment`: settings that have no flag
+    (LSTMC_...)."""
     ports = zip(PORT_FLAGS.values(), map(str, free_ports(len(PORT_FLAGS))), strict=True)
     words = [word for pair in ports for word in pair]
     command = [LSTMC, "up", "--detach", "--no-train", *words, *flags]
     try:
-        subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr, env=shell(home, **environment))
+        environment |= {"PYTHONPATH": str(code)}
+        subprocess.run(command, cwd=code, check=True, stdout=sys.stderr, env=shell(home, **environment))
         yield load_settings(home)
     finally:
         stop(home)

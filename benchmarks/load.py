@@ -41,14 +41,17 @@ def load(
     connections: int,
     servers: Sequence[psutil.Process],
     headers: Mapping[str, str] | None = None,
+    *,
+    there: Sequence[str] = (),
 ) -> Seen:
     """Ask `url`, which `servers` answer, as fast as answers come; RuntimeError when one answer was an error, or did not
-    come within a minute."""
+    come within a minute. `there`: the first words of a command that runs elsewhere."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(REPORT)
         script.flush()
         given = [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
         command = [
+            *there,
             "wrk",
             "-t1",
             f"-c{connections}",

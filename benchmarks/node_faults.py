@@ -112,7 +112,7 @@ def _stale(made: ThreeMachines, seconds: float = 60.0) -> str:
 
 
 def worker_killed(made: ThreeMachines) -> str:
-    submission, node = f"killed-{time.time_ns()}", _node(made, "train")
+    submission, node = f"killed-{time.time_ns()}", _node(made, made.roles[WORKER])
     train(made, "quick", submission)
     units = await_units(made)
     killed = kill(made.processes(WORKER))
@@ -122,12 +122,21 @@ def worker_killed(made: ThreeMachines) -> str:
 
 
 def worker_cut(made: ThreeMachines) -> str:
-    node = _node(made, "train")
+    node = _node(made, made.roles[WORKER])
     made.wire.cut(WORKER)
     try:
         return f"known as dead after {_gone(made, node, 90):.1f} s"
     finally:
         made.wire.mend(WORKER)
+
+
+def proxy_killed(made: ThreeMachines) -> str:
+    """One of two; nginx asks the other one."""
+    before = named(made, HEAD, "haproxy")
+    said = kill(before)
+    gone = {process.pid for process in before}
+    took = until(lambda: {p.pid for p in named(made, HEAD, "haproxy")} - gone, 60, "another HAProxy on the head")
+    return f"{said}; another one after {took:.1f} s"
 
 
 def mt5_killed(made: ThreeMachines) -> str:
@@ -212,6 +221,7 @@ SERVES_ON = "no failed GET; stale is said, then nothing is lost"
 FAULTS = (
     Fault("worker_killed", "kill -9 of the worker's node while it trains", worker_killed, "no failed GET; its units run again"),
     Fault("worker_cut", "the worker's link cut until it is taken for dead", worker_cut, "no failed GET", heal_s=90),
+    Fault("proxy_killed", "kill -9 of HAProxy on the head, one of two", proxy_killed, "no failed GET"),
     Fault("mt5_killed", "kill -9 of the mt5 node", mt5_killed, SERVES_ON, heal_s=90),
     Fault("mt5_cut", "the mt5 node's link cut until forecasts are stale", mt5_cut, SERVES_ON, heal_s=90),
     Fault("store_full", "the bar store's file system is full", _store_refuses(_as_it_is, f"size={STORE_BYTES}"), SERVES_ON),

@@ -38,6 +38,7 @@ class Installation:
     nginx: Nginx
     token_file: Path
     load_file: Path
+    code: Path  # the checkout that runs
 
     @property
     def settings(self) -> Settings:
@@ -45,9 +46,14 @@ class Installation:
 
     def lstmc(self, *words: str, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         """The command as a user calls it, on this home; its output as text, whatever its exit code."""
+        return self.run([LSTMC, *words], seconds)
+
+    def run(self, command: Sequence[str], seconds: float, **more: str) -> subprocess.CompletedProcess[str]:
+        """Beside the code that runs, in an operator's environment and `more`."""
+        environment = shell(self.home, **MORE, PYTHONPATH=str(self.code), **more)
         return subprocess.run(
-            [LSTMC, *words], cwd=ROOT, env=shell(self.home, **MORE), capture_output=True, text=True, timeout=seconds
-        )
+            command, cwd=self.code, env=environment, capture_output=True, text=True, timeout=seconds
+        )  # fmt: skip
 
     def new_token(self) -> None:
         """A token of the newest key, for the load and for us."""
@@ -105,7 +111,7 @@ MORE = {
 
 @contextmanager
 def installation(
-    rate: float, symbols: str = SYMBOLS, speed: float = SPEED, load: Sequence[str] = ()
+    rate: float, code: Path = ROOT, symbols: str = SYMBOLS, speed: float = SPEED, load: Sequence[str] = ()
 ) -> Iterator[Installation]:
     """Running and under load of `rate` requests a second when it is yielded. `load`: further options of benchmarks.http_load."""
     with ExitStack() as stack:
@@ -116,9 +122,9 @@ def installation(
         ensure_secrets(make_settings(home=home))
         (home / "secrets" / "ledger_url").write_text(postgres.url)
         words = ["--profile", "production", "--market", "simulated", "--speed", str(speed), "--symbols", symbols]
-        port = stack.enter_context(live_cluster(home, *words, **MORE)).port
+        port = stack.enter_context(live_cluster(home, *words, code=code, **MORE)).port
         nginx = stack.enter_context(Nginx(folder / "nginx", [f"127.0.0.1:{port}"], rate=10_000, connections=1000))
-        made = Installation(home, port, postgres, nginx, folder / "token", folder / "load.jsonl")
+        made = Installation(home, port, postgres, nginx, folder / "token", folder / "load.jsonl", code)
         made.new_token()
         until(lambda: len(made.api()) == STARTED["Api"], 60, "both Api replicas")
         stack.enter_context(_load(made, rate, load))

@@ -19,10 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.deploy_faults import checkout
 from benchmarks.machine import machine
 from benchmarks.nodes import BEGIN
 from benchmarks.private_installation import Installation, answers, chosen, installation
 from benchmarks.reliability_faults import FAULTS, Fault
+from cluster.attach import heed_stop_signals
 from market.errors import LstmcError
 
 BEFORE_SECONDS = 3.0  # of load before each fault
@@ -78,39 +80,46 @@ def judge(
     )  # fmt: skip
 
 
-def page(seen: Sequence[Seen], command: str, seconds: float, rate: float, when: datetime) -> str:
-    """docs/reliability.md."""
+def page(seen: Sequence[Seen], command: str, seconds: float, rate: float, when: datetime, old: str = "") -> str:
+    """docs/reliability.md. `old`: the last one, whose rows stay where `seen` has no newer, and whose other table stays."""
+    before, begin, other = old.partition(BEGIN)
+    rows = {
+        fault.title: line for line in before.splitlines() for fault in FAULTS if line.startswith(f"| {fault.title} |")
+    }
+    rows |= {one.title: _row(one) for one in seen}
     lines = [
         "# Reliability",
         "",
-        f"What clients saw while parts were killed or changed: `{command}`, {when:%Y-%m-%d}, {machine()}.",
+        f"What clients saw while parts were killed or changed: `{command}`, {when:%Y-%m-%d}, {machine()}. With `--only` it measures some of",
+        "the faults anew and leaves the other rows.",
         "",
         "A private installation in the production profile on a simulated market with a bar every six seconds: two Api replicas, one",
         "Predictor, the ledger in PostgreSQL, Debian's nginx in front with the configuration of `lstmc deploy nginx`. A second process",
         f"asks over TLS, up to {rate:g} times a second as far as it gets the time, and repeats nothing. Each fault is watched for",
         f"{seconds:g} s or longer. A failed request is any answer but 200. A clean 503 is a problem (RFC 9457) with `Retry-After`. Out is the time from",
-        "the fault to the end of the last failed request; the slowest is of the good answers. Load, cluster and whatever else the machine",
-        f"did shared its cores: its load average was {min(one.load for one in seen):g} to {max(one.load for one in seen):g}.",
+        "the fault to the end of the last failed request; the slowest is of the good answers. Load: the machine's load average; clients, cluster",
+        "and nginx share its cores.",
         "",
-        "| fault | expected | requests | failed | out | slowest | proof that it happened | |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for one in seen:
-        failed = ", ".join(f"{n} x {kind}" for kind, n in one.failed.items()) or "0"
-        lines.append(
-            f"| {one.title} | {one.expected} | {one.requests} | {failed} | {one.out_s:g} s | {one.worst_s:g} s | "
-            f"{one.proof.replace('|', '/')} | {'as expected' if one.ok else '**not as expected**'} |"
-        )
-    lines += [
+        "| fault | expected | requests | failed | out | slowest | proof that it happened | load | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(rows[fault.title] for fault in FAULTS if fault.title in rows),
         "",
         "The unfit models are data, signed and intact (`benchmarks/doctored_models.py`). `lstmc models promote` refuses all three; here they are made",
         "champion past that trial, so that serving has to find out by itself.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + (f"\n\n{begin}{other}" if begin else "\n")
+
+
+def _row(one: Seen) -> str:
+    failed = ", ".join(f"{n} x {kind}" for kind, n in one.failed.items()) or "0"
+    return (
+        f"| {one.title} | {one.expected} | {one.requests} | {failed} | {one.out_s:g} s | {one.worst_s:g} s | "
+        f"{one.proof.replace('|', '/')} | {one.load:g} | {'as expected' if one.ok else '**not as expected**'} |"
+    )
 
 
 def run(faults: Sequence[Fault], seconds: float, rate: float) -> Iterator[Seen]:
-    with installation(rate) as made:
+    with checkout() as code, installation(rate, code) as made:
         for fault in faults:
             seen = watch(made, fault, seconds)
             print(f"{'ok ' if seen.ok else 'BAD'} {seen.fault}: {seen.failed or 0} of {seen.requests}, out {seen.out_s} s; {seen.proof}", file=sys.stderr, flush=True)  # fmt: skip
@@ -124,15 +133,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", help=f"some of {', '.join(fault.name for fault in FAULTS)}")
     parser.add_argument("--out", type=Path, help="write the table here, as docs/reliability.md")
     given = parser.parse_args(argv)
-    words = [f"--seconds {given.seconds:g}"] + ([f"--only {given.only}"] if given.only else [])
-    command = f"python -m benchmarks.reliability {' '.join(words)}"
+    command = f"lstmc bench reliability --seconds {given.seconds:g}"
+    heed_stop_signals()  # or nothing would be taken down
     seen = []
     for one in run(chosen(FAULTS, given.only), given.seconds, given.rate):
         seen.append(one)
         if given.out:
-            _, begin, rest = (given.out.read_text() if given.out.exists() else "").partition(BEGIN)
-            said = page(seen, command, given.seconds, given.rate, datetime.now(UTC))
-            given.out.write_text(f"{said}\n{begin}{rest}" if begin else said)  # the other benchmark's table stays
+            old = given.out.read_text() if given.out.exists() else ""
+            given.out.write_text(page([one], command, given.seconds, given.rate, datetime.now(UTC), old))
     print(json.dumps({"faults": [asdict(one) for one in seen], "command": command, "machine": machine()}))
     return 0 if all(one.ok for one in seen) else 1
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.prediction_ledger import PredictionLedger
-from benchmarks import doctored_models
+from benchmarks import asked_models, deploy_faults, doctored_models
 from benchmarks.private_installation import STARTED, Installation, until
 from market.errors import ClusterError
 from tuning.bundle_signature import BundleKeys
@@ -23,6 +23,7 @@ from tuning.registry import Registry
 
 TIMEFRAME = "H1"
 PATIENCE = 60.0
+NONE = "no failed GET"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Fault:
     name: str
     title: str
     happen: Callable[[Installation], str]
-    expected: str = "no failed GET"
+    expected: str = NONE
     out_s: float = 0.0
     needs_s: float = 0.0
 
@@ -153,16 +154,6 @@ def _unfit(change: Callable[[Path], None], seconds: float) -> Callable[[Installa
 # Changes
 
 
-def code_roll(made: Installation) -> str:
-    before = made.api() | made.predictor() | made.forecaster()
-    done = made.lstmc("roll")
-    if done.returncode:
-        raise ClusterError(f"`lstmc roll` failed: {done.stderr[-500:]}")
-    after = made.api() | made.predictor() | made.forecaster()
-    until(lambda: not before & (made.api() | made.predictor() | made.forecaster()), PATIENCE, "only new processes")
-    return f"{len(before)} processes gone, {len(after - before)} new ones; {done.stdout.strip()}"
-
-
 def nginx_reload(made: Installation) -> str:
     before = made.nginx.workers()
     made.nginx.reload(rate=made.nginx.edge.rate + 1)
@@ -206,7 +197,27 @@ FAULTS = (
     Fault("crashing_model", "promotion of a model that crashes its process", _unfit(doctored_models.crashing, 90)),
     Fault("hanging_model", "promotion of a model that never returns", _unfit(doctored_models.hanging, 120), needs_s=75),
     Fault("nan_model", "promotion of a model that forecasts NaN", _unfit(doctored_models.nan, 90)),
-    Fault("code_roll", "`lstmc roll` to the code as it is now", code_roll, needs_s=45),
+    Fault(
+        "asked",
+        "six models that do not serve are asked for",
+        asked_models.many_models,
+        f"{NONE}; from no process to several and back to none",
+    ),
+    Fault(
+        "asked_crash",
+        "a model that crashes its process is asked for",
+        asked_models.crashing,
+        f"{NONE}; a clean 503 for who asked",
+    ),
+    Fault(
+        "asked_hang",
+        "a model that never returns is asked for",
+        asked_models.hanging,
+        f"{NONE}; a clean 503 for who asked",
+    ),
+    Fault("better_code", "`roll.sh` to another version, and back", deploy_faults.better_code),
+    Fault("broken_code", "`roll.sh` to code whose replicas do not start", deploy_faults.broken_code),
+    Fault("ill_code", "`roll.sh` to code that is never ready", deploy_faults.ill_code),
     Fault("nginx_reload", "nginx reloaded with another configuration", nginx_reload),
     Fault("key_rotation", "signing key of tokens rotated", key_rotation),
     Fault("ledger_away", "PostgreSQL killed and started again", ledger_away),

@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     heed_stop_signals()
     load, watch = ["--paths", ",".join(PATHS), "--conditional", "--streams", str(given.streams)], Watch()
-    with installation(given.rate, ",".join(SYMBOLS), given.speed, load) as made:
+    with installation(given.rate, symbols=",".join(SYMBOLS), speed=given.speed, load=load) as made:
         logs = LogReader(roots(made))
         soak(made, given.minutes, given.every, watch)
         report = judged(made, watch, 60 * given.warm_up, logs)

@@ -1,4 +1,4 @@
-"""Stream: a thousand listeners in one process; how long after the first of them the last has an update."""
+"""Stream: a thousand listeners in one process; how long after the first of them the last has an update, and its size."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SPEED = 240.0  # an hour in fifteen seconds
 WAIT_SECONDS = 300.0
 
 
-async def listen(settings: Settings, token: str, arrivals: dict[str, list[float]]) -> None:
-    """Note when each update came, by its id."""
+async def listen(settings: Settings, token: str, arrivals: dict[str, list[float]], sizes: dict[str, int]) -> None:
+    """Note when each update came and how many bytes its data has, by its id."""
     reader, writer = await asyncio.open_connection("127.0.0.1", settings.port, limit=2**22)
     writer.write(f"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
     status = await reader.readline()
@@ -33,15 +33,16 @@ async def listen(settings: Settings, token: str, arrivals: dict[str, list[float]
             identity = line.decode().strip()
         elif line.startswith(b"event: update"):
             arrivals.setdefault(identity, []).append(time.monotonic())
+            sizes[identity] = len(await reader.readline())
     raise RuntimeError("The stream ended.")
 
 
-async def reach(settings: Settings, clients: int, updates: int) -> list[float]:
-    """Milliseconds between the first and the last arrival of each of so many updates that reached everybody."""
-    token, arrivals = issue_token(settings, "bench"), dict[str, list[float]]()
+async def reach(settings: Settings, clients: int, updates: int) -> list[tuple[float, int]]:
+    """(milliseconds between the first and the last arrival, bytes) of each of so many updates that reached everybody."""
+    token, arrivals, sizes = issue_token(settings, "bench"), dict[str, list[float]](), dict[str, int]()
     tasks = []
     for _ in range(clients):
-        tasks.append(asyncio.create_task(listen(settings, token, arrivals)))
+        tasks.append(asyncio.create_task(listen(settings, token, arrivals, sizes)))
         await asyncio.sleep(0.005)
     await asyncio.sleep(5)
     arrivals.clear()  # those that not everybody was there for
@@ -53,7 +54,8 @@ async def reach(settings: Settings, clients: int, updates: int) -> list[float]:
                     task.result()
     for task in tasks:
         task.cancel()
-    return [(max(times) - min(times)) * 1000 for times in arrivals.values() if len(times) == clients]
+    whole = {identity: times for identity, times in arrivals.items() if len(times) == clients}
+    return [((max(times) - min(times)) * 1000, sizes[identity]) for identity, times in whole.items()]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,17 +63,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--updates", type=int, default=8)
     options = parser.parse_args(argv)
-    more = {"LSTMC_STREAMS_PER_SUBJECT": str(options.clients), "LSTMC_REQUESTS_PER_MINUTE": "1000000"}
+    words, clients = ("--speed", str(SPEED)), str(options.clients)
     with (
         tempfile.TemporaryDirectory(prefix="lstmc-bench-") as folder,
-        live_cluster(Path(folder) / "home", "--speed", str(SPEED), **more) as settings,
+        live_cluster(
+            Path(folder) / "home", *words, LSTMC_STREAMS_PER_SUBJECT=clients, LSTMC_REQUESTS_PER_MINUTE="1000000"
+        ) as settings,
     ):
         found = asyncio.run(reach(settings, options.clients, options.updates))
+    milliseconds, sizes = zip(*found, strict=True)
     figures: dict[str, Any] = {
         "clients": options.clients,
         "updates": len(found),
-        "reach_ms": round(median(found), 1),
-        "reach_worst_ms": round(max(found), 1),
+        "reach_ms": round(median(milliseconds), 1),
+        "reach_worst_ms": round(max(milliseconds), 1),
+        "update_bytes": round(median(sizes)),
     }
     print(json.dumps(figures | {"command": "lstmc bench stream --json", "machine": machine()}))
     return 0

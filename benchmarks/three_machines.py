@@ -21,7 +21,8 @@ from typing import Any
 import psutil
 
 from benchmarks.live_cluster import LSTMC, shell
-from benchmarks.namespaces import SWITCH, Network, network
+from benchmarks.namespaces import SUBNET, SWITCH, Network, network
+from benchmarks.nginx_process import Nginx
 from benchmarks.private_installation import until
 from cluster import health
 from cluster.nodes import end_processes, stop, temp_dir
@@ -30,7 +31,6 @@ from market.errors import ClusterError, LstmcError
 from serve_app.auth import issue_token
 
 HEAD, WORKER, MT5 = "head", "worker", "mt5"
-ROLES = {"head", "train", "mt5"}
 SPEED = 600  # an H1 bar every six seconds
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 REDIS_PORT = 6380
@@ -79,11 +79,15 @@ class Unit:
 
 @dataclass
 class ThreeMachines:
-    """`folder` holds a home for each machine."""
+    """`folder` holds a home for each machine. Every machine but HEAD and MT5 is a worker."""
 
     folder: Path
     wire: Network
     redis: bool
+    market: Sequence[str] = ("--speed", str(SPEED), "--symbols", ",".join(SYMBOLS))
+    worker_flags: Sequence[str] = ()
+    head_settings: Mapping[str, str] = field(default_factory=dict)
+    held_to: Mapping[str, Sequence[str]] = field(default_factory=dict)  # machine -> the command's first words
     units: dict[str, Unit] = field(default_factory=dict)
     threads: dict[str, ThreadPoolExecutor] = field(default_factory=dict)
 
@@ -95,8 +99,20 @@ class ThreeMachines:
         return load_settings(self.home(HEAD))
 
     @property
+    def roles(self) -> dict[str, str]:
+        """machine -> its role in the cluster."""
+        worker = "serve" if "--serve" in self.worker_flags else "train"
+        return {name: name if name in (HEAD, MT5) else worker for name in self.wire.addresses}
+
+    @property
     def url(self) -> str:
-        return f"http://{self.wire.addresses[HEAD]}:8000"
+        return self.proxies[0]
+
+    @property
+    def proxies(self) -> list[str]:
+        """URLs at which HAProxy is asked: on the head, and on each machine that serves."""
+        serving = [HEAD, *(name for name, role in self.roles.items() if role == "serve")]
+        return [f"http://{self.wire.addresses[name]}:8000" for name in serving]
 
     @property
     def load_file(self) -> Path:
@@ -106,11 +122,13 @@ class ThreeMachines:
         address = self.wire.addresses[HEAD]
         more = {"LSTMC_HEAD_HOST": address, "LSTMC_CLIENT_HOST": "0.0.0.0", "LSTMC_MT5_NODE": "elsewhere", "LSTMC_REQUESTS_PER_MINUTE": "1000000"}  # fmt: skip
         redis = {"LSTMC_REDIS_ADDRESS": f"127.0.0.1:{REDIS_PORT}"} if self.redis else {}
-        return shell(self.home(name), **(more | redis if name == HEAD else {}))
+        return shell(self.home(name), **(more | redis | dict(self.head_settings) if name == HEAD else {}))
 
     def start(self, name: str, **more: str) -> None:
         self.units[name] = Unit(
-            self.wire.command(name, *self._words(name)), self.environment(name) | more, self.folder / f"{name}.log"
+            [*self.held_to.get(name, ()), *self.wire.command(name, *self._words(name))],
+            self.environment(name) | more,
+            self.folder / f"{name}.log",
         )
 
     def start_redis(self) -> None:
@@ -122,10 +140,9 @@ class ThreeMachines:
     def _words(self, name: str) -> list[str]:
         head, own = self.wire.addresses[HEAD], self.wire.addresses[name]
         if name == HEAD:
-            words = ["--market", "simulated", "--speed", str(SPEED), "--symbols", ",".join(SYMBOLS)]
-            return [LSTMC, "up", *words, "--no-train", "--no-schedule"]
-        if name == WORKER:
-            return [LSTMC, "node", "worker", "--start", "--host", head, "--address", own]
+            return [LSTMC, "up", "--market", "simulated", *self.market, "--no-train", "--no-schedule"]
+        if name != MT5:
+            return [LSTMC, "node", "worker", "--start", "--host", head, "--address", own, *self.worker_flags]
         words = [
             "--head",
             f"{head}:6379",
@@ -148,9 +165,13 @@ class ThreeMachines:
         return done.stdout
 
     def get(self, path: str) -> Any:
-        """What a client at the switch is told; None while it is no 200."""
+        """What a client at the switch is told by the first machine that serves; None while it is no 200."""
+        told = (self.answers(url, path) for url in self.proxies)
+        return next((body for body in told if body is not None), None)
+
+    def answers(self, url: str, path: str = "/api/v1/status") -> Any:
         token = (self.folder / "token").read_text()
-        status, body = self.threads[SWITCH].submit(health.http_get, self.url + path, token).result()
+        status, body = self.threads[SWITCH].submit(health.http_get, url + path, token).result()
         return body if status == 200 else None
 
     def forecast(self) -> dict[str, Any]:
@@ -165,7 +186,7 @@ class ThreeMachines:
         return {node["id"]: node["role"] for node in found if node["state"] == "ALIVE"}
 
     def are_all_there(self) -> bool:
-        return sorted(self.nodes().values()) == sorted(ROLES)
+        return sorted(self.nodes().values()) == sorted(self.roles.values())
 
     def processes(self, name: str) -> list[psutil.Process]:
         """All of a machine but its supervisors' own children, which are what a supervisor starts again."""
@@ -200,30 +221,45 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
     """Forecasts are served and asked for `rate` times a second when it is yielded. Nothing of it is left afterwards."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-net-")))
-        made = ThreeMachines(folder, stack.enter_context(network([HEAD, WORKER, MT5])), redis)
-        for name in (HEAD, WORKER, MT5):
-            made.home(name).mkdir()
+        wire = stack.enter_context(network([HEAD, WORKER, MT5]))
+        behind = ",".join([*wire.addresses.values(), f"{SUBNET}.254"])
+        served = {"LSTMC_HTTP_REPLICAS": "2", "LSTMC_TRUSTED_PROXIES": behind}
+        made = ThreeMachines(folder, wire, redis, worker_flags=["--serve"], head_settings=served)
         stack.enter_context(_small_store(made))
-        stack.callback(_end, made)
-        for name in (HEAD, SWITCH):
-            made.threads[name] = stack.enter_context(made.wire.thread(name))
-        _share_token(made)
+        prepare(made, stack)
         if redis:
             made.start_redis()
         made.start(HEAD)
         until(lambda: "head started" in made.units[HEAD].said, 120, "the head has started")
-        made.start(MT5)
         made.start(WORKER)
-        try:
-            until(lambda: "forecasts are served" in made.units[HEAD].said, 240, "forecasts are served")
-        except ClusterError as error:
-            said = {name: unit.said[-1500:] for name, unit in made.units.items()}
-            raise ClusterError(f"{error} {json.dumps(said, indent=1)}") from None
-        (folder / "token").write_text(issue_token(made.settings, "load", days=1))
+        until(lambda: "serve" in made.nodes().values(), 90, "the worker is there")
+        made.start(MT5)  # the head waits for it, and has both machines for its replicas then
+        await_forecasts(made)
         until(made.are_all_there, 90, "all three nodes are there")
-        until(made.forecast, 30, "a client at the switch is served")
-        stack.enter_context(_load(made, rate))
+        until(lambda: all(map(made.answers, made.proxies)), 60, "both machines serve")
+        stack.enter_context(load(made, rate, stack.enter_context(_edge(made))))
         yield made
+
+
+def prepare(made: ThreeMachines, stack: ExitStack) -> None:
+    """Homes, tokens, and that nothing of it is left when `stack` ends."""
+    for name in made.wire.addresses:
+        made.home(name).mkdir(exist_ok=True)
+    stack.callback(_end, made)
+    for name in (HEAD, SWITCH):
+        made.threads[name] = stack.enter_context(made.wire.thread(name))
+    _share_token(made)
+
+
+def await_forecasts(made: ThreeMachines, seconds: float = 240.0) -> None:
+    """Until the head serves them to a client at the switch; ClusterError with every machine's last words."""
+    try:
+        until(lambda: "forecasts are served" in made.units[HEAD].said, seconds, "forecasts are served")
+    except ClusterError as error:
+        said = {name: unit.said[-1500:] for name, unit in made.units.items()}
+        raise ClusterError(f"{error} {json.dumps(said, indent=1)}") from None
+    (made.folder / "token").write_text(issue_token(made.settings, "load", days=1))
+    until(made.forecast, 60, "a client at the switch is served")
 
 
 def _share_token(made: ThreeMachines) -> None:
@@ -233,7 +269,7 @@ def _share_token(made: ThreeMachines) -> None:
     ensure_secrets(make_settings(home=made.home(HEAD)))
     health.use_token(make_settings(home=made.home(HEAD)))
     reset_auth_token_state()  # Ray keeps the first token that a process has shown
-    for name in (WORKER, MT5):
+    for name in set(made.wire.addresses) - {HEAD}:
         secret = made.home(name) / "secrets" / "ray_token"
         secret.parent.mkdir(mode=0o700)
         secret.write_text((made.home(HEAD) / "secrets" / "ray_token").read_text())
@@ -252,18 +288,32 @@ def _small_store(made: ThreeMachines) -> Iterator[None]:
 
 
 def _end(made: ThreeMachines) -> None:
-    for name in (WORKER, MT5, HEAD, "redis"):
-        if name in made.units:
-            made.units[name].end()
+    for name in sorted(made.units, key=lambda unit: (unit == "redis", unit == HEAD)):  # whoever asks before who answers
+        made.units[name].end()
     stop(made.home(HEAD))
-    for name in (HEAD, WORKER, MT5):
+    for name in made.wire.addresses:
         end_processes([psutil.Process(pid) for pid in made.wire.pids(name) if psutil.pid_exists(pid)])
         shutil.rmtree(temp_dir(made.home(name)), ignore_errors=True)
 
 
 @contextmanager
-def _load(made: ThreeMachines, rate: float) -> Iterator[None]:
-    words = ["--url", made.url, "--token", str(made.folder / "token"), "--rate", str(rate), "--forecasts"]
+def _edge(made: ThreeMachines) -> Iterator[Nginx]:
+    """nginx at the switch, before every machine that serves."""
+    nginx = Nginx(
+        made.folder / "nginx", [url.removeprefix("http://") for url in made.proxies], rate=10_000, connections=1000
+    )
+    made.threads[SWITCH].submit(nginx.__enter__).result()
+    try:
+        yield nginx
+    finally:
+        made.threads[SWITCH].submit(nginx.__exit__, None, None, None).result()
+
+
+@contextmanager
+def load(made: ThreeMachines, rate: float, nginx: Nginx | None = None) -> Iterator[None]:
+    """Through nginx, or to the head's HAProxy."""
+    where = ["--url", nginx.url, "--ca", str(nginx.edge.certificate)] if nginx else ["--url", made.url]
+    words = [*where, "--token", str(made.folder / "token"), "--rate", str(rate), "--forecasts"]
     command = made.wire.command(SWITCH, sys.executable, "-m", "benchmarks.http_load", *words)
     with made.load_file.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, env=shell(made.folder))

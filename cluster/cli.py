@@ -19,7 +19,7 @@ from cluster import (
     cli_tokens,
     cli_tools,
 )
-from cluster.console import Json, example, new_app, note, one_of, rows, run, settings, show
+from cluster.console import Json, example, new_app, note, one_of, run, settings, show
 
 app = new_app("Closed FX bars in, honest forecasts out.")
 app.add_typer(cli_bars.app, name="bars", help="Stored bars: import, backfill, gaps, export.")
@@ -133,19 +133,18 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command(epilog=example("lstmc doctor"))
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    head: Annotated[
+        str | None, typer.Option(help="HOST[:PORT] of a head that this Linux machine shall join; run it there.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check the machine and the installation; every failed check names its fix."""
     from cluster.doctor import checks
+    from mt5_actor_windows.doctor import in_words
 
-    found = checks()
-    show(
-        found,
-        as_json,
-        lambda _: rows(
-            ["", "check", "found", "fix"],
-            [["ok" if c["ok"] else "BAD", c["check"], c["found"], c["fix"]] for c in found],
-        ),
-    )
+    found = checks(head)
+    show(found, as_json, in_words)
     if not all(check["ok"] for check in found):
         raise typer.Exit(1)
 
@@ -154,7 +153,7 @@ def doctor(as_json: Json = False) -> None:
 def train(
     preset: Annotated[str, typer.Option(help="quick | full | m15")] = "quick",
     symbols: Annotated[str | None, typer.Option(help="Only these; default: all.")] = None,
-    timeframe: Annotated[str | None, typer.Option(help="Default: the installation's first.")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="Default: all of the installation.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall time, for example 30m.")] = None,
     submission_id: Annotated[str | None, typer.Option(help="The same id twice is one run.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show the log and wait for the end.")] = False,

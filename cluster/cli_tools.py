@@ -23,7 +23,7 @@ Address = Annotated[
 ]
 
 
-def _plan(kind: str, host: str, as_json: bool, address: str | None = None) -> None:
+def _plan(kind: str, host: str, as_json: bool, address: str | None = None, *, serve: bool = False) -> None:
     from cluster.nodes import node_plan
     from configs.settings import load_settings, make_settings
     from market.errors import NotRunning
@@ -32,7 +32,7 @@ def _plan(kind: str, host: str, as_json: bool, address: str | None = None) -> No
         here: Any = load_settings()
     except NotRunning:
         here = make_settings()
-    lines = node_plan(kind, here, host, address)
+    lines = node_plan(kind, here, host, address, serve=serve)
     show({"node": kind, "commands": lines}, as_json, lambda _: "\n".join(lines))
 
 
@@ -69,11 +69,14 @@ def worker(
     host: Host = "HEAD",
     address: Annotated[str | None, typer.Option(help="This node's own address, as the head reaches it.")] = None,
     start: Annotated[bool, typer.Option("--start", help="Be that node, until Ctrl-C; Ray is started again.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="HTTP replicas may be there, too: it has the head's home, at the same path.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """A further Linux node that trains: the commands for it or, on it, the node itself."""
     if not start:
-        return _plan("worker", host, as_json, address)
+        return _plan("worker", host, as_json, address, serve=serve)
     from cluster.worker_node import keep
     from configs.settings import make_settings
     from market.errors import ConfigError
@@ -81,7 +84,7 @@ def worker(
     if host == "HEAD" or not address:
         raise ConfigError("--start needs --host and --address.", hint="As --host 10.8.0.1 --address 10.8.0.3.")
     here = make_settings()
-    keep(f"{host}:{here.head_port}", address, here.home_path)
+    keep(f"{host}:{here.head_port}", address, here.home_path, serve=serve)
 
 
 @node_app.command(epilog=example("lstmc node windows --print --host 10.8.0.1 --address 10.8.0.2"))

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from cluster.progress import Progress
-from configs.settings import Settings, load_settings
+from cluster.serve_environment import replica_environment
+from configs.settings import LOOPBACK, Settings, load_settings
 from market.errors import ClusterError, LstmcError
 
 BACKFILL_SECONDS = 600.0
@@ -55,8 +56,10 @@ def deploy(settings: Settings) -> None:
 
     from serve_app.app import APP_NAME, build
 
-    serve.start(proxy_location="HeadOnly", http_options={"host": settings.client_host, "port": settings.port})
-    args = {"home": str(settings.home_path), "generation": uuid.uuid4().hex}
+    where = "HeadOnly" if settings.client_host in LOOPBACK else "EveryNode"  # that is, every one with a replica
+    serve.start(proxy_location=where, http_options={"host": settings.client_host, "port": settings.port})
+    environment = replica_environment(settings)
+    args = {"home": str(settings.home_path), "generation": uuid.uuid4().hex, "environment": environment}
     serve.run(build(args), name=APP_NAME, route_prefix="/")
 
 

@@ -72,7 +72,7 @@ def check_token(settings: Settings) -> None:
 
 def nodes(settings: Settings) -> list[dict[str, Any]]:
     """Ray's view of its nodes: role, state, address, resources."""
-    body = dashboard_get(settings, "/api/v0/nodes?limit=100&detail=1")
+    body = dashboard_get(settings, "/api/v0/nodes?limit=1000&detail=1")
     return [
         {
             "id": row["node_id"],
@@ -273,6 +273,8 @@ def _data_cause(report: dict[str, Any]) -> str:
     source = (api.get("source") or {}).get("source") or {}
     if source.get("connected") is False:
         return f"The market data source is not connected: {source.get('reason') or 'no reason given'}."
+    if unwritten := (source.get("problems") or {}).get("evidence"):
+        return str(unwritten)
     training = [job for job in report["jobs"] if job["training"]] if isinstance(report["jobs"], list) else []
     if training and training[0]["status"] == "FAILED":
         return f"The last training run failed: {training[0]['message']}"

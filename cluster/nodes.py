@@ -26,7 +26,7 @@ import psutil
 
 from cluster.head_state import redis_environment, redis_flags
 from cluster.run_record import NODE_VARIABLE, RUN_VARIABLE, Run, Started, members, read_run, write_run
-from cluster.serve_environment import REPLICA_PORTS, serve_environment
+from cluster.serve_environment import REPLICA_PORTS, UNTRUSTED, serve_environment
 from configs.ray_traces import RAY_LOG_LIMITS
 from configs.settings import ROOT, Settings
 from market.errors import ClusterError, PortInUse
@@ -93,15 +93,15 @@ def ray_environment(settings: Settings, run_id: str, node: str) -> dict[str, str
             "RAY_health_check_period_ms": "1000",  # a dead node is seen after seconds, not a quarter of a minute
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
-            "FORWARDED_ALLOW_IPS": "none",  # Serve's server would believe anybody on loopback; trusted_proxies decides
+            **UNTRUSTED,
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "DASHBOARD_METRIC_PORT": str(free_ports(1)[0]),
         }
-        | serve_environment(settings, temp_dir(settings.home_path), _serve_ports())
+        | serve_environment(settings, temp_dir(settings.home_path), serve_ports())
     )
 
 
-def _serve_ports() -> tuple[int, int, int, int]:
+def serve_ports() -> tuple[int, int, int, int]:
     """Three free ones, and the first of a run of ports for replicas; those pass over one that is taken."""
     statistics, metrics, fallback = free_ports(3)
     return statistics, metrics, fallback, random.randrange(OUR_PORTS.stop, EPHEMERAL_PORTS - REPLICA_PORTS)
@@ -317,18 +317,23 @@ def shell_exports(settings: Settings) -> str:
     return f'export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(cat {token})" RAY_ADDRESS=http://127.0.0.1:{settings.dashboard_port}'
 
 
-def worker_command(gcs_address: str, address: str | None = None, temp_dir: Path | None = None) -> list[str]:
-    """`ray start` of a further node that trains. `address`: its own as the head reaches it; None: Ray finds one."""
+def worker_command(
+    gcs_address: str, address: str | None = None, temp_dir: Path | None = None, *, serve: bool = False
+) -> list[str]:
+    """`ray start` of a further node that trains. `address`: its own as the head reaches it; None: Ray finds one. `serve`: it
+    has the head's home at the same path, too, and HTTP replicas may be there."""
     return [
         "ray", "start", "--block", f"--address={gcs_address}", *([f"--node-ip-address={address}"] if address else []),
-        *([f"--temp-dir={temp_dir}"] if temp_dir else []), "--labels=role=train,os=linux",
+        *([f"--temp-dir={temp_dir}"] if temp_dir else []), f"--labels=role={'serve' if serve else 'train'},os=linux",
     ]  # fmt: skip
 
 
-def node_plan(kind: str, settings: Settings, head_host: str, address: str | None = None) -> list[str]:
+def node_plan(
+    kind: str, settings: Settings, head_host: str, address: str | None = None, *, serve: bool = False
+) -> list[str]:
     """The commands that make another machine a node of this cluster. `kind`: head | worker | windows.
 
-    `address`: that machine's own; None: it is found there, by the route to the head.
+    `address`: that machine's own; None: it is found there, by the route to the head. `serve`: of a worker, see worker_command.
     """
     where = f"{head_host}:{settings.head_port}"
     if kind == "windows":
@@ -338,6 +343,12 @@ def node_plan(kind: str, settings: Settings, head_host: str, address: str | None
         return [
             token,
             f"ray start --head --block --port={settings.head_port} --dashboard-host=127.0.0.1 --dashboard-port={settings.dashboard_port} --labels=role=head,os=linux",
+        ]
+    if serve:  # what its HAProxy has to know is more than a line
+        own = ["--address", address or "<this machine's own>"]
+        return [
+            token,
+            shlex.join([".venv/bin/lstmc", "node", "worker", "--start", "--serve", "--host", head_host, *own]),
         ]
     return [token, shlex.join(worker_command(where, address))]
 

@@ -19,6 +19,13 @@ SUPERVISION = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",  # one that hangs; three times in a row
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # Ray's 5 s kill a proxy that starts on a busy machine
 }
+BEHIND_HAPROXY = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1",  # or the forecaster, which has no event loop, could not ask
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+}
+UNTRUSTED = {"FORWARDED_ALLOW_IPS": "none"}  # Serve's server would believe anybody on loopback; trusted_proxies decides
 
 
 def serve_environment(settings: Settings, folder: Path, ports: tuple[int, int, int, int]) -> dict[str, str]:
@@ -27,10 +34,9 @@ def serve_environment(settings: Settings, folder: Path, ports: tuple[int, int, i
     if settings.serve_proxy == "ray":
         return SUPERVISION
     statistics, metrics, fallback, first = ports
-    return SUPERVISION | {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1",  # or the forecaster, which has no event loop, could not ask
+    return {
+        **SUPERVISION,
+        **BEHIND_HAPROXY,
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(PROGRAM),
         "LSTMC_HAPROXY": bundled_haproxy(),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -46,8 +52,12 @@ def serve_environment(settings: Settings, folder: Path, ports: tuple[int, int, i
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS - 1),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     }
+
+
+def replica_environment(settings: Settings) -> dict[str, str]:
+    """What a replica has to know of it, on a node whose environment somebody else has made."""
+    return UNTRUSTED | (BEHIND_HAPROXY if settings.serve_proxy == "haproxy" else {})
 
 
 def bundled_haproxy() -> str:

@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     redis_address: str | None = None  # HOST:PORT that keeps the head's state; its secret is redis_password
     serve_proxy: Literal["haproxy", "ray"] = "haproxy"  # what stands before the HTTP replicas
     http_replicas: Annotated[int, Field(ge=0, le=64)] = 0  # 0: one in the local profile, otherwise two
+    http_nodes: Literal["all", "serve"] = "all"  # where they are; serve: on nodes joined with --serve, not on the head
     streams_per_subject: Annotated[int, Field(ge=1)] = 5  # open at a time, in each replica
     on_demand_queue: Annotated[int, Field(ge=1)] = 16  # calls that may wait, of each HTTP replica
     cors_origins: Names = ()  # pages elsewhere that may read the API, as https://desk.example
@@ -133,6 +134,8 @@ class Settings(BaseSettings):
             raise ValueError("market=recorded needs bars_dir (--bars DIR)")
         if self.market == "http" and not self.data_api_url:
             raise ValueError("market=http needs data_api_url")
+        if self.http_nodes == "serve" and self.client_host in LOOPBACK:
+            raise ValueError("http_nodes=serve needs a client_host that other machines reach, such as 0.0.0.0")
         if self.is_live and self.speed != 1.0:
             raise ValueError("a live market runs at speed 1")
         return self

@@ -273,7 +273,8 @@ class BarStore:
         spans = self._spans()
         if self._table is None:
             return empty_bars()
-        old = [_first(group) for group in _groups(bars) if _overlaps(group, spans)]
+        coming = _index(bars)  # in one go: a filter per symbol made a close of 1,000 take seconds
+        old = [new.first_open for key, new in coming.items() if key in spans and new.first_open <= spans[key].last_open]
         if not old:
             return empty_bars()
         newest = pc.max(bars["open_time"]).as_py()
@@ -385,21 +386,6 @@ def _dated(result: Appended, now: datetime) -> Appended:
         )
 
     return Appended(stamped(result.added), stamped(result.revised), result.unchanged)
-
-
-def _groups(bars: pa.Table) -> Iterator[pa.Table]:
-    ids = _group_ids(bars)
-    for one in np.unique(ids):
-        yield bars.filter(pa.array(ids == one))
-
-
-def _first(group: pa.Table) -> datetime:
-    return pc.min(group["open_time"]).as_py()
-
-
-def _overlaps(group: pa.Table, spans: dict[tuple[str, str], Span]) -> bool:
-    span = spans.get((group["symbol"][0].as_py(), group["timeframe"][0].as_py()))
-    return span is not None and _first(group) <= span.last_open
 
 
 def _index(rows: pa.Table) -> dict[tuple[str, str], Span]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,7 @@ class Coverage:
         self._silent: dict[Key, list[tuple[int, int]]] = {}
         self._reread: dict[Key, int] = {}  # how far back the walk through old bars has come, epoch seconds
         self.clock: dict[str, Any] = {}  # the source's clock when it last answered: rule, offset, what was found
+        self.problem = ""  # why the file could not be written; what it lacks is in memory, and in the next try
         self._changed = False
         self._load()
 
@@ -80,7 +82,7 @@ class Coverage:
         return list(self._asked.get(key, []))
 
     def save(self) -> None:
-        """Write the file if anything changed: a temporary name, then renamed."""
+        """Write the file if anything changed: a temporary name, then renamed. Never raises; see `problem`."""
         if self._path is None or not self._changed:
             return
         content = {
@@ -89,11 +91,20 @@ class Coverage:
             "reread": {"/".join(k): second for k, second in self._reread.items()},
             "clock": self.clock,
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(self._path)
-        self._changed = False
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(content))
+            temporary.replace(self._path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            self.problem = (
+                f"What the source was asked cannot be written down ({error.strerror or error}): make room on the file "
+                f"system of {self._path.parent}, or make it writable. It is written then; meanwhile a restart asks again."
+            )
+            return
+        self.problem, self._changed = "", False
 
     def note_clock(self, found: dict[str, Any]) -> None:
         if found != self.clock:

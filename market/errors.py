@@ -152,3 +152,10 @@ class BundleRefused(ModelError): ...
 
 
 class NotEnoughBars(ModelError): ...
+
+
+def in_one_line(error: BaseException) -> str:
+    """Ray's errors carry the whole remote traceback."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(cause).__name__)[:300]

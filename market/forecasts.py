@@ -12,6 +12,8 @@ from functools import cached_property
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 QUANTILE_LEVELS: tuple[float, ...] = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 
 
@@ -31,11 +33,13 @@ def parse_utc(text: str) -> datetime:
 
 
 def jsonable(value: Any) -> Any:
-    """Dataclasses, enums, times and tuples as JSON has them, through and through."""
+    """Dataclasses, enums, times, tuples and numpy's scalars as JSON has them, through and through."""
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, float):
-        return value if isfinite(value) else None  # JSON has neither NaN nor infinity
+        return (
+            float(value) if isfinite(value) else None
+        )  # JSON has neither NaN nor infinity; numpy's floats are floats, too
     if isinstance(value, dict):
         return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -44,6 +48,8 @@ def jsonable(value: Any) -> Any:
         return {name: jsonable(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, datetime):
         return iso_utc(value)
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
     return value.value if isinstance(value, Enum) else value
 
 

@@ -107,7 +107,7 @@ class SimulatedFeed:
         if until < since:
             return empty_rates()
         weeks = range(max(self._week_of(since), 0), self._week_of(until) + 1)
-        rates = np.concatenate([empty_rates(), *(self._week(code, timeframe, week, now) for week in weeks)])
+        rates = np.concatenate([empty_rates(), *(self._week(code, timeframe, week, since, now) for week in weeks)])
         return rates[(rates["time"] >= since) & (rates["time"] <= until)]
 
     def quotes(self, code: str, since: float, until: float, now: float) -> list[Quote]:
@@ -121,7 +121,7 @@ class SimulatedFeed:
         if len(minutes) == 0:
             week = self._week_of(now)
             whole = self._market.minutes(code, week)
-            minutes = empty_rates() if whole is None else _as_rates(whole)[-1:]
+            minutes = empty_rates() if whole is None else _as_rates(whole, whole.time[-1])
         seen = [quote for quote in _ticks_of(minutes, 60, -np.inf, now, np.inf)]
         return seen[-1] if seen else None
 
@@ -130,30 +130,33 @@ class SimulatedFeed:
 
     def _minutes(self, code: str, since: float, until: float) -> np.ndarray:
         weeks = range(max(self._week_of(since), 0), self._week_of(until) + 1)
-        whole = [_as_rates(minutes) for week in weeks if (minutes := self._market.minutes(code, week)) is not None]
-        rates = np.concatenate([empty_rates(), *whole])
-        return rates[(rates["time"] >= since) & (rates["time"] <= until)]
+        whole = (self._market.minutes(code, week) for week in weeks)
+        return np.concatenate([empty_rates(), *(_as_rates(week, since, until) for week in whole if week is not None)])
 
-    def _week(self, code: str, timeframe: Timeframe, week: int, now: float) -> np.ndarray:
+    def _week(self, code: str, timeframe: Timeframe, week: int, since: float, now: float) -> np.ndarray:
+        """Its bars, all of them once it is over, from `since` while it goes on."""
         key = (code, timeframe, week)
         if key in self._weeks:
             return self._weeks[key]
         minutes = self._market.minutes(code, week)
         if minutes is None:
             return empty_rates()
-        rates = _as_rates(minutes)
-        over = rates["time"][-1] + 60 <= now
-        merged = aggregate(rates if over else _until(rates, now), timeframe, self._clock)
-        if over and timeframe.seconds >= 900:  # a year of minutes would be too much to keep
+        if minutes.time[-1] + 60 > now:
+            from_its_open = since - timeframe.seconds  # also of the bar that `since` is in
+            return aggregate(_until(_as_rates(minutes, from_its_open, now), now), timeframe, self._clock)
+        merged = aggregate(_as_rates(minutes), timeframe, self._clock)
+        if timeframe.seconds >= 900:  # a year of minutes would be too much to keep
             self._weeks[key] = merged
         return merged
 
 
-def _as_rates(minutes: MinuteBars) -> np.ndarray:
-    rates = np.zeros(len(minutes.time), RATES)
+def _as_rates(minutes: MinuteBars, since: float = -np.inf, until: float = np.inf) -> np.ndarray:
+    """Those that open from `since` to `until`."""
+    part = slice(np.searchsorted(minutes.time, since), np.searchsorted(minutes.time, until, side="right"))
+    rates = np.zeros(len(minutes.time[part]), RATES)
     for name in RATES.names or ():
         if name != "real_volume":  # FX brokers send none
-            rates[name] = getattr(minutes, name)
+            rates[name] = getattr(minutes, name)[part]
     return rates
 
 

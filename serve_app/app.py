@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from actors.exporter import export_forever
 from actors.figures import of_replica
-from configs.settings import LOOPBACK, load_settings
+from configs.settings import load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
 from serve_app.asks import Busy
@@ -25,14 +25,13 @@ from serve_app.follower import Follower
 from serve_app.hot_path import HotPath
 from serve_app.lookups import ledger_lookups
 from serve_app.on_demand import NICENESS, Batch, OnDemand, bar_store
+from serve_app.placement import WHERE_THE_HOME_IS, of_replicas
 from serve_app.predictor import Predictor, bundle_loader, bundle_trial
 from serve_app.rate_limit import RateLimiter
 
 APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
 BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
-WHERE_THE_HOME_IS = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
-ON_THE_HEAD = {"role": "head"}
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
 HEALTH = {"health_check_period_s": 5, "health_check_timeout_s": 30}
@@ -121,7 +120,7 @@ class RemoteBook:
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """`args["home"]`: the installation's folder.
+    """`args["home"]`: the installation's folder. `args["environment"]`: of its replicas, on whatever node they are.
 
     `args["generation"]`, another one each time: replicas then begin in new processes, which import the code as it is now;
     Ray gives a process that is idle to the next actor otherwise.
@@ -131,11 +130,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     options = {
         "num_cpus": CPUS_PER_REPLICA,
         "label_selector": WHERE_THE_HOME_IS,
-        "runtime_env": {"env_vars": {"LSTMC_GENERATION": args["generation"]}},
+        "runtime_env": {"env_vars": args["environment"] | {"LSTMC_GENERATION": args["generation"]}},
     }
-    # HAProxy is on the head and speaks to replicas over the network, where loopback ends at the machine.
-    near = settings.serve_proxy == "haproxy" and settings.client_host in LOOPBACK
-    reachable = options | ({"label_selector": ON_THE_HEAD} if near else {})
     predictor = serve.deployment(
         Predictor,
         name="Predictor",
@@ -174,7 +170,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         Api,
         name="Api",
         num_replicas=settings.http_replicas or (1 if local else 2),
-        ray_actor_options=reachable,
+        ray_actor_options=options | {"label_selector": of_replicas(settings)},
         max_ongoing_requests=2000,  # every listener of the stream is an ongoing request
         max_surge_percent=100,
         logging_config={"enable_access_log": False},

@@ -15,8 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from actors.forecast_record import in_one_line
-from market.errors import BundleRefused, ModelError
+from market.errors import BundleRefused, ModelError, in_one_line
 from market.forecasts import parse_utc
 from market.market_clock import add_open_time
 from market.timeframes import Timeframe

@@ -100,10 +100,12 @@ class Board:
     def apply(self, update: BoardUpdate) -> bool:
         """Take over `update`, tell the subscribers; False when it is not newer than what is held.
 
-        Versions count within one life of the forecaster (`status["started_at"]`); another life is always newer.
+        Versions count within one life of the forecaster (`status["started_at"]`); another life is always newer. Raises what
+        rendering raises, and then holds what it held before.
         """
         if self.filled and self.same_life(update) and update.version <= self.update.version:
             return False
+        held = self.update, self.filled, dict(self._cards)
         bars, new_bars = self._merge_bars(update.bars)
         previous, self.filled = self.update, True
         self.update = BoardUpdate(
@@ -115,8 +117,12 @@ class Board:
             bars=bars,
             status=update.status,
         )
-        self._look_at_clocks()
-        changed = [key for key in self.update.forecasts if self._render(key)]
+        try:
+            self._look_at_clocks()
+            changed = [key for key in self.update.forecasts if self._render(key)]
+        except Exception:
+            self.update, self.filled, self._cards = held
+            raise
         self._emit(changed, new_bars)
         return True
 

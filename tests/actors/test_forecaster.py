@@ -625,6 +625,15 @@ def test_another_way_to_the_bars_is_published(world: World) -> None:
         assert world.published[-1].status["transport"] == transport
 
 
+def test_a_problem_of_the_source_is_published_when_it_comes_and_goes(world: World) -> None:
+    forecaster = world.forecaster()
+    source = {"connected": True, "reason": "", "transport": "ray"}
+    for problems in ({}, {"evidence": "No space left."}, {}):
+        forecaster.on_source(source | {"problems": problems})
+        forecaster.step()
+        assert world.published[-1].status["source"]["problems"] == problems
+
+
 def test_versions_rise_and_a_reader_gets_what_it_missed(world: World) -> None:
     forecaster = world.forecaster()
     forecaster.step()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
 from actors.live_record import LiveRecord
@@ -94,3 +95,4 @@ def test_skill_cards_carry_live_skill_with_the_reason_until_there_is_enough(worl
     forecast = forecaster.snapshot().forecasts["EURUSD/H1"]["horizons"][0]
     own = {card["target"]: card for card in forecast["skill"]}
     assert own["r1"]["live_value"] == pytest.approx(cards["r1"]["live_value"]), "there is one symbol"
+    orjson.dumps(asdict(forecaster.snapshot()))  # as the HTTP side does: strict about types

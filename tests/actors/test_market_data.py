@@ -132,7 +132,9 @@ def test_poll_announces_each_closed_bar_once_in_one_commit(tmp_path: Path) -> No
     version = BarStore(tmp_path / "bars").version()
     assert core.poll() == []
     world.now += timedelta(minutes=30)
-    tables = core.poll()
+    told: list[Any] = []
+    tables = core.poll(lambda closed: told.append((closed, BarStore(tmp_path / "bars").version())))
+    assert told == [(tables, version + 1)], "once they are stored"
     assert [(table["symbol"].to_pylist(), table["close_time"].to_pylist()) for table in tables] == [
         (["EURUSD"], [world.now]),
         (["USDJPY"], [world.now]),
@@ -422,3 +424,31 @@ def test_a_store_that_takes_nothing_is_named_and_loses_nothing(tmp_path: Path, m
     assert data.status()["connected"] is True
     assert stored(tmp_path) == expected(MONDAY - timedelta(days=10), world.now)
     assert data.tail("EURUSD", "H1", 9).num_rows == 9
+
+
+def test_evidence_that_cannot_be_written_is_named_and_costs_no_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    data = market_data(world, tmp_path)
+    data.backfill(None)
+    before, writing = Coverage.beside(tmp_path / "bars").asked(("EURUSD", "H1")), Path.write_text
+
+    def full(path: Path, text: str) -> None:
+        writing(path, text[:7])  # what still fits
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        for _ in range(3):
+            world.now += timedelta(hours=1)
+            assert [bars.num_rows for bars in data.poll()] == [1, 1], "stored, and announced"
+        status = data.status()
+        assert "No space left on device" in status["problems"]["evidence"]
+        assert (status["connected"], status["reason"]) == (True, "")
+        assert list(tmp_path.glob("*.tmp")) == []
+        assert Coverage.beside(tmp_path / "bars").asked(("EURUSD", "H1")) == before
+    assert data.poll() == []
+    assert data.status()["problems"] == {}
+    written = Coverage.beside(tmp_path / "bars").asked(("EURUSD", "H1"))
+    assert written == data._coverage.asked(("EURUSD", "H1")) != before

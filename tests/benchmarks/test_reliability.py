@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from benchmarks.http_load import kind_of
+from benchmarks.nodes import BEGIN
 from benchmarks.private_installation import chosen
 from benchmarks.reliability import judge, page
 from benchmarks.reliability_faults import FAULTS
@@ -60,12 +61,16 @@ def test_the_figures_and_the_page() -> None:
         fault, [answer(9, seconds=0.3), answer(11, "clean 503", 0.5), answer(12)], 10.0, "pid 1 gone", True, 1.0
     )
     assert (seen.requests, seen.failed, seen.out_s, seen.worst_s) == (3, {"clean 503": 1}, 1.5, 0.3)
-    said = page([seen], "lstmc bench reliability --seconds 30", 30, 20, datetime(2026, 11, 25, tzinfo=UTC))
-    assert (
-        "| kill -9 of the only proxy | back within 8 s, clean 503 until then | 3 | 1 x clean 503 | 1.5 s | 0.3 s |"
-        in said
-    )
+    when = datetime(2026, 11, 25, tzinfo=UTC)
+    said = page([seen], "lstmc bench reliability --seconds 30", 30, 20, when)
+    row = "| kill -9 of the only proxy | back within 8 s, clean 503 until then | 3 | 1 x clean 503 | 1.5 s | 0.3 s | pid 1 gone | 1 |"
+    assert row in said
     assert "`lstmc bench reliability --seconds 30`, 2026-11-25" in said
+    [other] = chosen(FAULTS, "replica")
+    later = judge(other, [answer(9), answer(11)], 10.0, "pid 2 gone", True, 1.0)
+    both = page([later], "lstmc bench reliability --seconds 30", 30, 20, when, f"{said}\n{BEGIN} the other table")
+    assert both.index("pid 2 gone") < both.index(row), "in the order of the faults"
+    assert both.endswith(f"\n\n{BEGIN} the other table")
 
 
 def test_an_unknown_fault_is_named() -> None:

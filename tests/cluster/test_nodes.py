@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster import nodes
+from cluster.serve_environment import PROGRAM
 from cluster.worker_node import worker_environment
 from configs.ray_traces import RAY_LOG_LIMITS
 from configs.settings import Settings, ensure_secrets, make_settings
@@ -119,6 +120,13 @@ def test_a_worker_is_where_the_head_reaches_it(settings: Settings) -> None:
     assert printed.startswith(f"ray start --block --address=10.8.0.1:{settings.head_port} --node-ip-address=10.8.0.3 ")
 
 
+def test_a_worker_that_serves_says_so(settings: Settings) -> None:
+    assert "--labels=role=train,os=linux" in nodes.worker_command("10.8.0.1:6379")
+    assert "--labels=role=serve,os=linux" in nodes.worker_command("10.8.0.1:6379", serve=True)
+    printed = nodes.node_plan("worker", settings, "10.8.0.1", "10.8.0.3", serve=True)
+    assert printed[-1] == ".venv/bin/lstmc node worker --start --serve --host 10.8.0.1 --address 10.8.0.3"
+
+
 def test_a_worker_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="no Ray token"):
@@ -127,9 +135,14 @@ def test_a_worker_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
     environment = worker_environment(tmp_path)
     assert environment["RAY_AUTH_TOKEN"] == "t0ken"
+    assert environment["RAY_worker_niceness"] == "0"
     assert "RAY_ADDRESS" not in environment
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(nodes.ROOT)
     assert environment.items() >= RAY_LOG_LIMITS.items()
+    assert not any(name.startswith("RAY_SERVE_") for name in environment)
+    serving = worker_environment(tmp_path, serve=True)
+    assert serving["RAY_SERVE_HAPROXY_BINARY_PATH"] == str(PROGRAM)
+    assert serving["FORWARDED_ALLOW_IPS"] == "none"
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "systemd/lstmc-worker.service"])

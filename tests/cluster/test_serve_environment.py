@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from cluster.nodes import ray_environment, temp_dir
-from cluster.serve_environment import PROGRAM, SUPERVISION, bundled_haproxy, serve_environment
+from cluster.serve_environment import PROGRAM, SUPERVISION, bundled_haproxy, replica_environment, serve_environment
 from configs.settings import ensure_secrets, make_settings
+from serve_app.placement import of_replicas
 
 CONFIG = """global
     stats socket {folder}/admin.sock mode 666 level admin expose-fd listeners
@@ -60,6 +61,31 @@ def test_the_sockets_path_is_short_enough(tmp_path: Path) -> None:
 def test_rays_own_proxy_is_only_watched(tmp_path: Path) -> None:
     settings = make_settings(home=tmp_path, serve_proxy="ray")
     assert serve_environment(settings, tmp_path, (1, 2, 3, 4)) == SUPERVISION
+
+
+@pytest.mark.parametrize("proxy", ["haproxy", "ray"])
+def test_a_replica_elsewhere_knows_what_one_on_the_head_does(tmp_path: Path, proxy: str) -> None:
+    settings = make_settings(home=tmp_path, serve_proxy=proxy)
+    ensure_secrets(settings)
+    own = replica_environment(settings)
+    assert own.items() <= ray_environment(settings, "run", "head").items()
+    assert own["FORWARDED_ALLOW_IPS"] == "none"  # or a client could say where it comes from
+    assert ("RAY_SERVE_ENABLE_HA_PROXY" in own) == (proxy == "haproxy")
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ({}, {"role": "head"}),  # HAProxy is there, and loopback ends at the machine
+        ({"client_host": "0.0.0.0"}, {"role": "!in(mt5,train)"}),
+        ({"client_host": "0.0.0.0", "http_nodes": "serve"}, {"role": "serve"}),
+        ({"serve_proxy": "ray"}, {"role": "!in(mt5,train)"}),
+    ],
+)
+def test_replicas_are_where_the_proxy_reaches_them(
+    tmp_path: Path, given: dict[str, str], where: dict[str, str]
+) -> None:
+    assert of_replicas(make_settings(home=tmp_path, **given)) == where
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "*"])  # "*" is what Ray makes of 0.0.0.0

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cluster import health
 from cluster.attach import age_words, source_words, watch_words
 
 
@@ -51,3 +52,18 @@ def test_status_says_by_which_way_and_in_whose_time_bars_come(report: dict[str, 
 def test_status_says_where_to_look_and_who_has_ended() -> None:
     words = watch_words({"prometheus": "http://127.0.0.1:9090", "grafana-server": None})
     assert words.startswith("watch   prometheus http://127.0.0.1:9090, grafana-server has ended: `lstmc up --watch`")
+
+
+def test_status_says_what_the_source_cannot_write() -> None:
+    alive = {
+        "running": True,
+        "market": "http",
+        "nodes": [],
+        "actors": [],
+        "serve": {"status": "RUNNING"},
+        "champions": {},
+        "jobs": [],
+        "api": {"source": {"source": {"connected": True, "problems": {"evidence": "No space left."}}}},
+    }
+    assert health.root_cause(alive) == "No space left."
+    assert health.root_cause(alive | {"api": {"source": {"source": {"connected": True, "problems": {}}}}}) == ""

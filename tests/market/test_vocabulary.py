@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pytest
 
 from market.errors import ConfigError, InputError, LstmcError, TerminalError, UnknownSymbol, UnknownTimeframe
@@ -92,3 +94,12 @@ def test_a_missing_number_is_null_and_an_enum_its_value() -> None:
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_json_does_not_know_is_null(number: float) -> None:
     assert jsonable({"x": [number, 1.0]}) == {"x": [None, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("number", "plain"), [(np.float64(0.5), 0.5), (np.float32(0.5), 0.5), (np.int64(3), 3), (np.bool_(True), True)]
+)
+def test_a_number_of_numpy_is_a_plain_one(number: Any, plain: Any) -> None:
+    [found] = jsonable([number])
+    assert type(found) is type(plain)
+    assert found == plain

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from market.broker_clock import BrokerClock
+from market.timeframes import Timeframe
 from mt5_actor_windows.feeds import MAX_TICKS, RATES, TICKS, SimulatedFeed
 from mt5_actor_windows.mt5_structs import SymbolInfo, Tick
 from mt5_actor_windows.simulated_market import SimulatedMarket
@@ -223,3 +224,18 @@ def test_years_of_ticks_are_not_made_to_show_the_first_of_them(monkeypatch: pyte
     quotes = feed.quotes("EURUSD", 0.0, now, now)
     assert len(made) <= 6
     assert len(quotes) >= MAX_TICKS  # as many as a terminal shows
+
+
+@pytest.mark.parametrize("timeframe", [Timeframe.M15, Timeframe.H1, Timeframe.D1])
+def test_a_part_of_the_running_week_is_that_part_of_it(timeframe: Timeframe) -> None:
+    """Also in the weeks in which New York, and the server with it, changes its clocks."""
+    feed = SimulatedFeed(SimulatedMarket(5), ("EURUSD",), BrokerClock("new_york"))
+    rng = np.random.default_rng(7)
+    for wednesday in (datetime(2026, 3, 11, 12, 7, tzinfo=UTC), datetime(2026, 11, 4, 3, tzinfo=UTC)):
+        now = int(wednesday.timestamp())
+        whole = feed.rates("EURUSD", timeframe, now - 10 * 86_400, now, now)
+        assert whole is not None
+        for since in now - rng.integers(0, 4 * 86_400, 40):
+            part = feed.rates("EURUSD", timeframe, int(since), now, now)
+            assert part is not None
+            assert part.tolist() == whole[whole["time"] >= since].tolist(), f"since {since}"

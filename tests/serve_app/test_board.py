@@ -119,6 +119,17 @@ def test_an_old_version_is_ignored_a_new_life_is_not(board: Board, market: MadeM
     assert read(board)["as_of"] == "2026-03-04T14:00:00Z"
 
 
+def test_an_update_that_cannot_be_rendered_changes_nothing(board: Board, market: MadeMarket) -> None:
+    before, read_before = board.update, read(board)
+    update = market.update()
+    update.forecasts["USDJPY/H1"]["horizons"][0]["volatility"] = object()
+    with pytest.raises(TypeError):
+        board.apply(update)
+    assert board.update is before
+    assert read(board) == read_before
+    assert board.apply(market.update())
+
+
 def test_bars_are_merged_revised_and_bounded(clock: SetClock) -> None:
     board = Board(clock.now, bars_kept=3)
     market = MadeMarket(symbols=("EURUSD",))

@@ -1,0 +1,20 @@
+"""On which nodes the replicas of the HTTP side may be, as Ray's label selectors. Serve spreads them over those that are there.
+
+Not strictly, which is Serve's `max_replicas_per_node`: with 1 the second replica of a single machine would never start, nor a
+new version beside the old one.
+"""
+
+from __future__ import annotations
+
+from configs.settings import LOOPBACK, Settings
+
+WHERE_THE_HOME_IS = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
+ON_THE_HEAD = {"role": "head"}
+OFF_THE_HEAD = {"role": "serve"}
+
+
+def of_replicas(settings: Settings) -> dict[str, str]:
+    # HAProxy is on the head and speaks to replicas over the network, where loopback ends at the machine.
+    if settings.serve_proxy == "haproxy" and settings.client_host in LOOPBACK:
+        return ON_THE_HEAD
+    return OFF_THE_HEAD if settings.http_nodes == "serve" else WHERE_THE_HOME_IS
