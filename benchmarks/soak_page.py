@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.soak_verdict import keeper
 
 BEGIN, END = "<!-- lstmc bench soak: begin -->", "<!-- lstmc bench soak: end -->"
-SMALL = 0.005  # MB a market day that a table does not show
+SMALL_MB = 0.005  # growth that the table does not show
 
 
 def page(report: dict[str, Any], when: datetime) -> str:
@@ -34,10 +34,17 @@ def page(report: dict[str, Any], when: datetime) -> str:
             f"| {role} | {one['processes']} | {memory['level']:g} MB | {memory['growth']:+.1f} MB | {memory['percent']:+.1f} % "
             f"| {handles['level']:g} | {handles['growth']:+.1f} |"
         )
-    lines += ["", "| folder | size | a market day | files a day | held by |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "A day is the market's for `home/data`, the wall's (full of trainings) for the rest.",
+        "",
+        "| folder | size | grew by | a day | files a day | held by |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for folder, one in report["disk"].items():
-        if one["mb_a_day"] >= SMALL:
+        if one["mb_more"] >= SMALL_MB:
             lines.append(
-                f"| `{folder}` | {one['mb']:.1f} MB | {one['mb_a_day']:+.2f} MB | {one['files_a_day']:+g} | {keeper(folder)} |"
+                f"| `{folder}` | {one['mb']:.1f} MB | {one['mb_more']:.2f} MB | {one['mb_a_day']:.1f} MB "
+                f"| {one['files_a_day']:g} | {keeper(folder)} |"
             )
     return "\n".join([*lines, END])

@@ -106,11 +106,12 @@ def test_who_died_and_what_jobs_left_behind() -> None:
 
 def test_disk_per_market_day_and_what_nothing_bounds() -> None:
     first = Disk(0.0, {"home/data/bars": (10_000_000, 10), "home/strange": (0, 0)})
-    last = Disk(9.0, {"home/data/bars": (12_000_000, 30), "home/strange": (4_000_000, 8), "ray/new": (10_000, 1)})
+    last = Disk(864.0, {"home/data/bars": (12_000_000, 30), "home/strange": (4_000_000, 8), "ray/new": (10_000, 1)})
     found = disk_growth([first, last], 4.0)
-    assert found["home/data/bars"] == {"mb": 12.0, "mb_a_day": 0.5, "files": 30, "files_a_day": 5.0}
+    assert found["home/data/bars"] == {"mb": 12.0, "mb_more": 2.0, "mb_a_day": 0.5, "files": 30, "files_a_day": 5}
+    assert found["ray/new"] == {"mb": 0.01, "mb_more": 0.01, "mb_a_day": 1.0, "files": 1, "files_a_day": 100}
     assert list(found) == ["home/strange", "home/data/bars", "ray/new"]
-    assert unbounded(found) == ["home/strange grows by 1.0 MB a market day, and nothing bounds it"]
+    assert unbounded(found) == ["home/strange grew by 4.0 MB, and nothing bounds it"]
 
 
 def test_folders_are_named_without_dates_and_hashes(tmp_path: Path) -> None:
@@ -172,13 +173,13 @@ def test_the_page_has_its_markers_and_says_what_was_not_held() -> None:
         "minutes": 20.0, "judged_minutes": 16.0, "jobs": {"succeeded": 9}, "answers": {"ok": 5, "not modified": 4, "update": 3},
         "with_jobs": {"before": {"processes": 30, "memory_mb": 1000.0}, "after": {"processes": 30, "memory_mb": 1010.0}},
         "ok": False, "wrong": ["Api: memory grew"], "roles": {"Api": {"processes": 2, "memory_mb": figures, "handles": figures}},
-        "disk": {"home/data/bars": {"mb": 6.0, "mb_a_day": 0.5, "files": 9, "files_a_day": 2.0}},
+        "disk": {"home/data/bars": {"mb": 6.0, "mb_more": 2.0, "mb_a_day": 0.5, "files": 9, "files_a_day": 2}},
     }  # fmt: skip
     said = page(report, datetime(2026, 11, 25, tzinfo=UTC))
     assert (said.startswith(BEGIN), said.endswith(END)) == (True, True)
     assert "| Api | 2 | 100 MB | +1.2 MB | +1.3 % | 100 | +1.2 |" in said
     assert "**Not held:** Api: memory grew" in said
-    assert re.search(r"\| `home/data/bars` \| 6.0 MB \| \+0.50 MB \| \+2 \| .+ \|", said)
+    assert re.search(r"\| `home/data/bars` \| 6.0 MB \| 2.00 MB \| 0.5 MB \| 2 \| .+ \|", said)
 
 
 def test_what_has_not_changed_is_a_good_answer() -> None:
