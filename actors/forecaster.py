@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ from market.timeframes import Timeframe
 from tuning.model_version import ModelVersion
 
 UPDATES_KEPT = 64
+T = TypeVar("T")
 
 Tails = Callable[[Sequence[str], str, int], Mapping[str, pa.Table]]  # symbols, timeframe, n -> newest n bars of each
 Predict = Callable[[str, dict[str, pa.Table]], Mapping[str, tuple[HorizonForecast, ...]]]
@@ -77,7 +78,7 @@ class Forecaster:
         self._started_at = wall()
         self._said: dict[str, Any] = {}
         self._board = BoardUpdate(version=0, status=self._status())
-        self._recent: deque[BoardUpdate] = deque(maxlen=UPDATES_KEPT)
+        self._recent: deque[tuple[int, frozenset[str]]] = deque(maxlen=UPDATES_KEPT)  # version, what it brought
 
     # What happens
 
@@ -108,14 +109,16 @@ class Forecaster:
         May be called while another thread announces: a version is never given out without its content.
         """
         board, recent = self._board, tuple(self._recent)
-        if since_version is None or not recent or since_version < recent[0].version - 1:
+        if since_version is None or not recent or since_version < recent[0][0] - 1:
             return board
-        later = [update for update in recent if since_version < update.version <= board.version]
+        # Whole updates, each with every symbol's bars, would be 170 MB; the board has the newest of each key anyhow.
+        later = {key for version, keys in recent if since_version < version <= board.version for key in keys}
+
+        def brought(held: dict[str, T]) -> dict[str, T]:
+            return {key: value for key, value in held.items() if key in later}
+
         return replace(
-            board,
-            forecasts={key: value for update in later for key, value in update.forecasts.items()},
-            signals={key: value for update in later for key, value in update.signals.items()},
-            bars={key: value for update in later for key, value in update.bars.items()},
+            board, forecasts=brought(board.forecasts), signals=brought(board.signals), bars=brought(board.bars)
         )
 
     def status(self) -> dict[str, Any]:
@@ -316,7 +319,7 @@ class Forecaster:
             bars={key: _rows(table, self._settings.board_bars) for key, table in bars.items()},
             status=self._status(),
         )
-        self._recent.append(update)  # before the board, see `snapshot`
+        self._recent.append((update.version, frozenset(forecasts)))  # before the board, see `snapshot`
         self._board = replace(
             update,
             forecasts=self._board.forecasts | update.forecasts,

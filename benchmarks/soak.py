@@ -47,7 +47,7 @@ PATHS = (
 )
 DISK_SECONDS = 30.0
 QUIET_SECONDS = 30.0  # before the first job, and after the last: Ray ends an idle worker after a second
-JOB_SECONDS = 900.0
+BUDGET, JOB_SECONDS = "90s", 600.0  # a wall, so that runs come and go on a busy machine as well
 DAY = timedelta(days=1)
 
 
@@ -91,7 +91,7 @@ def train(made: Installation, watch: Watch, stopped: threading.Event) -> None:
     while not stopped.is_set():
         began = time.monotonic()
         name = f"soak-{len(watch.jobs) + len(watch.job_errors) + 1}"
-        words = ["--preset", "quick", "--symbols", TRAINED, "--submission-id", name, "--follow"]
+        words = ["--preset", "quick", "--symbols", TRAINED, "--budget", BUDGET, "--submission-id", name, "--follow"]
         done = made.lstmc("train", *words, seconds=JOB_SECONDS)
         if done.returncode:
             watch.job_errors.append(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")

@@ -31,7 +31,7 @@ KEEPERS = {  # folders, as a shell would match them -> what bounds them
     "home/logs": "what `ray start` says, some KB a start",
     "ray/session/logs": "50 MB a log; those of ended processes and runs go after 14 days",
     "ray/mt5/session/logs": "50 MB a log",
-    "ray/session/runtime_resources*": "Ray: 10 GB of code that jobs ran; the same code once",
+    "ray/*session/runtime_resources*": "Ray: 10 GB of code that jobs ran; the same code once",
 }
 
 

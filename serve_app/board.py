@@ -26,7 +26,7 @@ from serve_app.plain_words import skill_sentence
 from serve_app.stream import Event, Subscription
 
 BAR_COLUMNS = ("close_time", "open", "high", "low", "close")
-EVENTS_KEPT = 64
+EVENTS_KEPT = 16  # each has every symbol, twice: half a megabyte with 28; who has missed more takes a snapshot
 SNAPSHOT_SECONDS = 1.0
 NOT_REPORTED = "The forecaster has not reported yet; history is being loaded."
 SILENCE_SECONDS = 30.0  # wall seconds without a word from the forecaster, which is asked every two

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -697,3 +698,29 @@ def test_a_version_is_never_given_out_without_its_content(world: World) -> None:
     seen.append(forecaster.snapshot(known))
     assert seen[-1].version == known + 1
     assert all(update.forecasts for update in seen if update.version > known)
+
+
+def test_what_is_kept_for_replicas_that_are_behind_has_no_bars_of_its_own(world: World) -> None:
+    forecaster = world.forecaster(
+        settings=world.settings.model_copy(update={"board_bars": 1000}), publish=lambda _: None
+    )
+    world.rows = 1000
+    forecaster.step()
+
+    def closes(n: int) -> None:
+        for _ in range(n):
+            forecaster.on_bars(world.close_bar())
+            forecaster.step()
+
+    closes(2)
+    seen = forecaster.snapshot().version
+    tracemalloc.start()
+    closes(2)
+    before, _ = tracemalloc.get_traced_memory()
+    closes(6)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 1_000_000, "2,000 bars of an update are more than a quarter of that, and six updates came"
+    missed = forecaster.snapshot(since_version=seen)
+    assert set(missed.bars) == set(missed.forecasts) == {"EURUSD/H1", "GBPUSD/H1"}
+    assert missed.bars == forecaster.snapshot().bars
