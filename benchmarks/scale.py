@@ -33,7 +33,7 @@ CONNECTIONS = 32
 LOSS_CORES = 1.0  # what starts anew on a share of a core would starve what serves
 LOAD_PER_SECOND = 30.0  # while a worker is lost
 ASKED_FOR = {"EURUSD", "GBPUSD", "USDJPY"}  # by benchmarks.http_load
-RATES = {"serve": "rate", "train": "units_per_minute"}
+PARTS = ("serve", "train", "loss")
 
 
 def serve(made: ThreeMachines, rounds: int, seconds: float) -> dict[str, Any]:
@@ -64,9 +64,14 @@ def efficiency(rates: Mapping[int, float]) -> dict[int, float | None]:
 
 
 def with_efficiency(seen: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float | None]]:
-    return {kind: efficiency({row["nodes"]: row[kind][name] for row in seen}) for kind, name in RATES.items()} | {
-        "job": efficiency({row["nodes"]: 1 / row["train"]["job_s"] for row in seen})
+    """What of it was measured -> nodes -> efficiency; `job` is the whole training job, with what no worker does."""
+    served, trained = ([row for row in seen if kind in row] for kind in ("serve", "train"))
+    rates = {
+        "serve": {row["nodes"]: row["serve"]["rate"] for row in served},
+        "train": {row["nodes"]: row["train"]["units_per_minute"] for row in trained},
+        "job": {row["nodes"]: 1 / row["train"]["job_s"] for row in trained},
     }
+    return {kind: efficiency(of) for kind, of in rates.items() if of}
 
 
 def table(seen: Sequence[Mapping[str, Any]], efficient: Mapping[str, Mapping[int, float | None]]) -> str:
@@ -75,12 +80,21 @@ def table(seen: Sequence[Mapping[str, Any]], efficient: Mapping[str, Mapping[int
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in seen:
-        n, served, trained = row["nodes"], row["serve"], row["train"]
-        share = {kind: "-" if of[n] is None else f"{of[n]:.2f}" for kind, of in efficient.items()}
-        lines.append(
-            f"| {n} | {served['rate']:.0f} | {share['serve']} | {served['p50_ms']:g} / {served['p99_ms']:g} | {_words(served['replicas'])} | "
-            f"{trained['units_per_minute']:g} | {share['train']} | {trained['job_s']:g} s | {share['job']} | {_words(trained['where'])} |"
-        )
+        n, cells = row["nodes"], ["-"] * 9
+        share = {kind: "-" if (found := of.get(n)) is None else f"{found:.2f}" for kind, of in efficient.items()}
+        if served := row.get("serve"):
+            latency = f"{served['p50_ms']:g} / {served['p99_ms']:g}"
+            cells[:4] = [f"{served['rate']:.0f}", share["serve"], latency, _words(served["replicas"])]
+        if trained := row.get("train"):
+            job = f"{trained['job_s']:g} s"
+            cells[4:] = [
+                f"{trained['units_per_minute']:g}",
+                share["train"],
+                job,
+                share["job"],
+                _words(trained["where"]),
+            ]
+        lines.append(f"| {n} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -89,8 +103,17 @@ def _words(where: Mapping[str, int]) -> str:
 
 
 def is_spread(row: Mapping[str, Any]) -> bool:
-    """Whether each worker had a replica, and units of training."""
-    return len(row["serve"]["replicas"]) == row["nodes"] == len(row["train"]["where"])
+    """Whether each worker had a replica, and units of training, of what was measured."""
+    where = [row[kind][key] for kind, key in (("serve", "replicas"), ("train", "where")) if kind in row]
+    return all(len(one) == row["nodes"] for one in where)
+
+
+def parse_parts(text: str) -> set[str]:
+    """InputError unless it is some of PARTS, separated by commas."""
+    parts = set(text.split(","))
+    if strange := sorted(parts - set(PARTS)):
+        raise InputError(f"There is no part {strange[0]!r}.", hint=f"Known: {', '.join(PARTS)}.")
+    return parts
 
 
 def parse_nodes(text: str) -> list[int]:
@@ -109,11 +132,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=0.3, help="of a core, for each worker")
     parser.add_argument("--symbols", default="EURUSD,GBPUSD,USDJPY")
     parser.add_argument("--preset", default="quick")
+    parser.add_argument("--only", default=",".join(PARTS), help="some of it; the loss is of one of two workers")
     parser.add_argument("--rounds", type=int, default=3, help="of wrk")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each")
     given = parser.parse_args(argv)
     symbols = [symbol.code for symbol in known_symbols(given.symbols.split(","))]
-    numbers = parse_nodes(given.nodes)
+    numbers, parts = parse_nodes(given.nodes), parse_parts(given.only)
     if missing := ASKED_FOR - set(symbols):
         raise InputError(f"The clients also ask for {', '.join(sorted(missing))}.", hint="Add them to --symbols.")
     install_wrk()
@@ -123,16 +147,20 @@ def main(argv: list[str] | None = None) -> int:
     for n in numbers:
         with machines(n, symbols) as (made, hold_to):
             hold_to(given.share)  # not before: nobody waits for machines to start
-            served = serve(made, given.rounds, given.seconds)
-            seen.append({"nodes": n, "serve": served, "train": train(made, given.preset, symbols)})
-            print(seen[-1], file=sys.stderr, flush=True)
-            if n == 2:
+            row: dict[str, Any] = {"nodes": n}
+            if "serve" in parts:
+                row["serve"] = serve(made, given.rounds, given.seconds)
+            if "train" in parts:
+                row["train"] = train(made, given.preset, symbols)
+            seen.append(row)
+            print(row, file=sys.stderr, flush=True)
+            if n == 2 and "loss" in parts:
                 hold_to(LOSS_CORES)
                 lost = lose_worker(made, LOAD_PER_SECOND)
                 print(lost, file=sys.stderr, flush=True)
     efficient = with_efficiency(seen)
     print(table(seen, efficient), file=sys.stderr)
-    command = f"lstmc bench scale --nodes {','.join(map(str, numbers))} --share {given.share:g} --symbols {','.join(symbols)} --preset {given.preset}"
+    command = f"lstmc bench scale --nodes {','.join(map(str, numbers))} --only {','.join(sorted(parts))} --share {given.share:g} --symbols {','.join(symbols)} --preset {given.preset}"
     figures = {"nodes": seen, "efficiency": efficient, "loss": asdict(lost) if lost else None}
     print(json.dumps(figures | {"command": command, "machine": machine()}))
     return 0 if all(map(is_spread, seen)) else 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.cpu_share import CpuGroup, cpu_group
-from benchmarks.scale import efficiency, is_spread, main, parse_nodes, table, with_efficiency
+from benchmarks.scale import efficiency, is_spread, main, parse_nodes, parse_parts, table, with_efficiency
 from benchmarks.scale_machines import loss, units
 from market.errors import ClusterError, InputError
 
@@ -40,6 +40,19 @@ def test_the_table_has_a_line_for_each_number_of_nodes() -> None:
         "| 2 | 600 | 0.75 | 10 / 30.5 | worker1 1, worker2 1 | 9 | 0.75 | 125 s | 0.80 | worker1 9, worker2 8 |"
     )
     assert "| 600 | - |" in table([TWO], with_efficiency([TWO]))
+
+
+def test_what_was_not_measured_is_left_open() -> None:
+    served = [{name: row[name] for name in ("nodes", "serve")} for row in (ONE, TWO)]
+    efficient = with_efficiency(served)
+    assert efficient == {"serve": {1: 1.0, 2: 0.75}}
+    assert table(served, efficient).splitlines()[3] == (
+        "| 2 | 600 | 0.75 | 10 / 30.5 | worker1 1, worker2 1 | - | - | - | - | - |"
+    )
+    assert all(map(is_spread, served))
+    assert parse_parts("loss,serve") == {"serve", "loss"}
+    with pytest.raises(InputError, match="'speed'"):
+        parse_parts("serve,speed")
 
 
 def test_work_on_fewer_workers_than_there_are_is_no_success() -> None:
