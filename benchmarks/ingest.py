@@ -165,8 +165,9 @@ def backfill(days: int, folder: Path, seed: int, progress: bool) -> dict[str, fl
     settings = make_settings(home=folder / "home", symbols=",".join(symbols), seed=seed, history_days=days)
     source, store = Mt5Actor(settings), BarStore(folder / "home" / "bars")
     behind = [2 * REPAIR_EVERY]  # so that old bars are due when it is taken back
+    now, tolerance = settings.market_clock.now, behind[0] + timedelta(hours=1)
     core = MarketData(
-        [("local", source)], store, symbols, ("H1",), days, lambda: settings.market_clock.now() - behind[0]
+        [("local", source)], store, symbols, ("H1",), days, lambda: now() - behind[0], tolerance=tolerance
     )
 
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
