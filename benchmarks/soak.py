@@ -206,10 +206,8 @@ def main(argv: list[str] | None = None) -> int:
     words = f"--minutes {given.minutes:g} --warm-up {given.warm_up:g} --speed {given.speed:g} --rate {given.rate:g}"
     report |= {"command": f"lstmc bench soak {words}", "machine": machine()}
     if given.out:
-        said, before, after = page(report, datetime.now(UTC)), given.out.read_text() if given.out.exists() else "", ""
-        before, _, rest = before.partition(BEGIN)
-        after = rest.partition(END)[2]
-        given.out.write_text(f"{before}{said}{after}")
+        before, _, rest = (given.out.read_text() if given.out.exists() else "").partition(BEGIN)
+        given.out.write_text(f"{before}{page(report, datetime.now(UTC))}{rest.partition(END)[2]}")
     print(json.dumps(report))
     return 0 if report["ok"] else 1
 
