@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         soak(made, given.minutes, given.every, watch)
         report = judged(made, watch, 60 * given.warm_up, logs)
     words = f"--minutes {given.minutes:g} --warm-up {given.warm_up:g} --speed {given.speed:g} --rate {given.rate:g}"
-    report |= {"command": f"lstmc bench soak {words}", "machine": machine()}
+    report |= {"command": f"python -m benchmarks.soak {words}", "machine": machine()}
     if given.out:
         before, _, rest = (given.out.read_text() if given.out.exists() else "").partition(BEGIN)
         given.out.write_text(f"{before}{page(report, datetime.now(UTC))}{rest.partition(END)[2]}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.soak_verdict import keeper
 
-BEGIN, END = "<!-- lstmc bench soak: begin -->", "<!-- lstmc bench soak: end -->"
+BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 SMALL_MB = 0.005  # growth that the table does not show
 
 

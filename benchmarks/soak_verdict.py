@@ -22,7 +22,7 @@ MEMORY_MB = 2.0  # less than this is an allocator's, whatever its share of a sma
 HANDLES = 1.0  # over the time looked at, and a twentieth of them
 DISK_MB = 0.1  # over the time looked at, of a folder that nothing is known to bound
 PRESENT = 0.95  # of the samples: a process that lives from the warm-up to the end
-COMES_AND_GOES = ("job", "JobSupervisor", "idle worker", "worker", "sh", "nice", "python", "python3.11")
+COMES_AND_GOES = ("job", "JobSupervisor", "idle worker", "worker", "sh", "sleep", "nice", "python", "python3.11")
 GOOD = ("ok", "not modified", "update")
 KEEPERS = {  # folders, as a shell would match them -> what bounds them
     "home/data/bars*": "grows by design, a row a bar; files of old versions go after 30 days",
