@@ -304,6 +304,7 @@ class MarketDataActor:
             self._settings.market_clock.now,
             tolerance=TOLERANCE * max(self._settings.speed, 1.0),
         )
+        self._untold: dict[tuple[str, str], pa.Table] = {}  # closed bars, while the forecaster cannot be told of them
         self._progress: dict[str, Any] = {"done": 0, "total": 0, "symbol": "", "ready": False, "reason": ""}
         threading.Thread(target=self._run, name="poll", daemon=True).start()
         export_forever(self._figures)
@@ -354,15 +355,21 @@ class MarketDataActor:
     def _step(self) -> None:
         try:
             if not self._core.poll(self._tell):
-                forecaster().on_source.remote(self._core.status())
+                self._tell([])
         except Exception as error:  # the loop must outlive whatever one pass meets
             log.warning("poll failed", error=str(error))
 
     def _tell(self, closed: list[pa.Table]) -> None:
+        """Of bars that closed, or that nobody could be told of before; else of the source."""
+        self._untold |= {(table["symbol"][0].as_py(), table["timeframe"][0].as_py()): table for table in closed}
         try:
-            forecaster().on_bars.remote(closed, self._core.status())
-        except LstmcError as error:  # it looks at the store itself when it is back
-            log.warning("nobody to tell of closed bars", error=str(error))
+            if self._untold:
+                forecaster().on_bars.remote(list(self._untold.values()), self._core.status())
+            else:
+                forecaster().on_source.remote(self._core.status())
+            self._untold = {}
+        except Exception as error:  # it must not keep the poll from writing down what it asked
+            log.warning("the forecaster cannot be told", series=len(self._untold), error=str(error))
 
 
 class LimiterActor(RateLimiterActor):

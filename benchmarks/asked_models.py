@@ -37,16 +37,18 @@ def many_models(made: Installation) -> str:
     ends, most, told = time.monotonic() + LOAD_SECONDS, 1, Counter[tuple[int, str]]()
     questions = itertools.cycle(itertools.product(models, SYMBOLS.split(",")))
 
-    def keep_asking(_: int) -> None:
+    def keep_asking(_: int) -> Counter[tuple[int, str]]:
+        mine = Counter[tuple[int, str]]()
         while time.monotonic() < ends:
-            told[_ask(made, *next(questions))] += 1
+            mine[_ask(made, *next(questions))] += 1
+        return mine
 
     with ThreadPoolExecutor(ASKING) as crowd:
         work = crowd.map(keep_asking, range(ASKING))
         while time.monotonic() < ends:
             most = max(most, len(processes(made)))
             time.sleep(0.5)
-        list(work)
+        told = sum(work, told)
     if set(status for status, _ in told) - {200, 503}:
         raise ClusterError(f"Neither forecasts nor clean refusals: {dict(told)}.")
     if most < 2:

@@ -102,6 +102,8 @@ def _roll(made: Installation, revision: str, expected: int) -> float:
     took = time.monotonic() - began
     if done.returncode != expected:
         raise ClusterError(f"roll.sh ended with {done.returncode}: {done.stderr[-500:]}")
+    if expected and "rolling back to" not in done.stderr:
+        raise ClusterError(f"roll.sh ended before it rolled anything: {done.stderr[-500:]}")
     if expected == 0 and took > SECONDS:
         raise ClusterError(f"It took {took:.0f} s, not {SECONDS:.0f} s.")
     return took

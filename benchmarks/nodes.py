@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", help=f"some of {', '.join(fault.name for fault in FAULTS)}")
     parser.add_argument("--out", type=Path, help="put the table into this page, as docs/reliability.md")
     given = parser.parse_args(argv)
-    command = f"lstmc bench nodes --seconds {given.seconds:g}"
+    command = f"python -m benchmarks.nodes --seconds {given.seconds:g}"
     heed_stop_signals()  # or nothing would be taken down
     seen = []
     for one in run(chosen(FAULTS, given.only), given.seconds, given.rate):

@@ -110,6 +110,7 @@ def train(made: ThreeMachines, preset: str, symbols: Sequence[str], seconds: flo
         before = cpu_seconds(store)
 
         def ended() -> bool:
+            time.sleep(2)  # each look costs the control store something, which is measured
             listed = made.threads[HEAD].submit(jobs.list_jobs, made.settings).result()
             job.update(next((one for one in listed if one["id"] == submission), {}))
             return job.get("status") in jobs.TERMINAL

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -92,9 +93,14 @@ def train(made: Installation, watch: Watch, stopped: threading.Event) -> None:
         began = time.monotonic()
         name = f"soak-{len(watch.jobs) + len(watch.job_errors) + 1}"
         words = ["--preset", "quick", "--symbols", TRAINED, "--budget", BUDGET, "--submission-id", name, "--follow"]
-        done = made.lstmc("train", *words, seconds=JOB_SECONDS)
+        try:
+            done = made.lstmc("train", *words, seconds=JOB_SECONDS)
+        except subprocess.TimeoutExpired:
+            watch.job_errors.append(f"{name}: not over after {JOB_SECONDS:.0f} s")
+            continue
         if done.returncode:
-            watch.job_errors.append(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+            watch.job_errors.append(f"{name}: {said[-1]}")
         else:
             watch.jobs.append(time.monotonic() - began)
 

@@ -57,7 +57,11 @@ def serve_environment(settings: Settings, folder: Path, ports: tuple[int, int, i
 
 def replica_environment(settings: Settings) -> dict[str, str]:
     """What a replica has to know of it, on a node whose environment somebody else has made."""
-    return UNTRUSTED | (BEHIND_HAPROXY if settings.serve_proxy == "haproxy" else {})
+    without = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0",
+    }  # whatever the node was started with
+    return UNTRUSTED | (BEHIND_HAPROXY if settings.serve_proxy == "haproxy" else without)
 
 
 def bundled_haproxy() -> str:

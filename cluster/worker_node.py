@@ -48,7 +48,9 @@ def keep(head: str, address: str, home: Path, *, serve: bool = False) -> None:
     log, record = home / "logs" / "ray_node.log", home / "ray_node.processes.json"
 
     def start() -> ProgramTree:
-        sweep(temp_dir(home) / "session_latest", time.time())  # what earlier heads' sessions have left here
+        sweep(
+            temp_dir(home) / "session_latest", time.time(), others=True
+        )  # what earlier heads' sessions have left here
         return ProgramTree(command, environment, log, lambda line: "Ray runtime started" in line, record, "raylet")
 
     node = KeptProgram("the Ray node", start, say, start_seconds=RAY_START_SECONDS)

@@ -1,4 +1,4 @@
-"""What Ray writes about itself on every node, and what bounds it: it rotates at half a gigabyte, and never removes a log.
+"""What Ray writes about itself, and what bounds it: it rotates at half a gigabyte, and never removes a log.
 
 Knows neither Ray nor which node this is.
 """
@@ -25,28 +25,29 @@ def has_process(pid: int) -> bool:
     return Path("/proc", str(pid)).exists()
 
 
-def sweep(session: Path, now: float, is_alive: Callable[[int], bool] = has_process) -> int:
-    """Remove the logs of ended processes and runs that were last written `KEPT_SECONDS` before `now` (epoch seconds), and
-    other sessions in the same folder that are as old. Every training leaves a few dozen. Returns how many files and
-    sessions went.
+def sweep(session: Path, now: float, is_alive: Callable[[int], bool] = has_process, *, others: bool = False) -> int:
+    """Remove the logs of ended processes and runs that were last written `KEPT_SECONDS` before `now` (epoch seconds); every
+    training leaves a few dozen. `others`: also sessions beside it that are as old; only in a folder of our own. Returns how
+    many files and sessions went. Raises nothing of the file system's: who trains must not fail for it.
 
     session: Ray's session folder of this node. A log without a pid stays, and so does one whose pid lives.
     """
     went, session = 0, session.resolve()
-    for path in (session / "logs").rglob("*"):
-        owner = OWNER.search(path.name)
-        ended = not is_alive(int(owner[1])) if owner else path.name.startswith("job-driver-")
-        if ended and now - _written(path) > KEPT_SECONDS:
-            with suppress(OSError):  # another run removes it, too
-                path.unlink()
+    with suppress(OSError):  # another run sweeps, too, and takes folders away under our eyes
+        for path in (session / "logs").rglob("*"):
+            owner = OWNER.search(path.name)
+            ended = not is_alive(int(owner[1])) if owner else path.name.startswith("job-driver-")
+            if ended and now - _written(path) > KEPT_SECONDS:
+                path.unlink(missing_ok=True)
                 went += 1
-    for other in session.parent.glob("session_*"):
-        if other.is_symlink() or other == session:
-            continue
-        # A living raylet writes its state every minute, whoever's it is.
-        if now - max(map(_written, (other / "logs").glob("*")), default=now) > KEPT_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
-            went += 1
+    with suppress(OSError):
+        for other in session.parent.glob("session_*") if others else ():
+            if other.is_symlink() or other == session:
+                continue
+            # A living raylet writes its state every minute, whoever's it is.
+            if now - max(map(_written, (other / "logs").glob("*")), default=now) > KEPT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
+                went += 1
     return went
 
 

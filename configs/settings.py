@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRET_NAMES = ("ray_token", "jwt_secret", "data_api_key", "ledger_key")
 LIVE = ("mt5", "http")
 LOOPBACK = ("127.0.0.1", "localhost")
+EVERYWHERE = ("0.0.0.0", "::")
 MAX_SPEED = 86_400.0  # a day per second; beyond it the clock leaves the calendar within hours
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -134,6 +135,9 @@ class Settings(BaseSettings):
             raise ValueError("market=recorded needs bars_dir (--bars DIR)")
         if self.market == "http" and not self.data_api_url:
             raise ValueError("market=http needs data_api_url")
+        if self.serve_proxy == "haproxy" and self.client_host not in LOOPBACK + EVERYWHERE:
+            # It asks replicas of its own machine on loopback, and they listen where it does.
+            raise ValueError("with HAProxy client_host is 127.0.0.1 or 0.0.0.0; let a firewall say who comes in")
         if self.http_nodes == "serve" and self.client_host in LOOPBACK:
             raise ValueError("http_nodes=serve needs a client_host that other machines reach, such as 0.0.0.0")
         if self.is_live and self.speed != 1.0:

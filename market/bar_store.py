@@ -30,7 +30,9 @@ KEY = ("symbol", "timeframe", "open_time")
 CONTENT = ("open", "high", "low", "close", "tick_volume")  # a change here is a revision; a new spread alone is not
 RANGES_KEPT = 16
 COMPACT_AT = 64  # commits; reading opens every small file in its range
-KEPT = timedelta(days=30)  # files of old versions, as long as Delta keeps what it has logged of them
+KEPT = timedelta(days=30)  # files of old versions, from the moment at which they are old
+# Delta forgets after a week which files it has replaced; they would then be judged by the day they were written.
+LOGGED: dict[str, str | None] = {"delta.deletedFileRetentionDuration": f"interval {KEPT.days} days"}
 REASONS_KEPT = ("symbol", "timeframe", "open_time", "reason")
 
 
@@ -282,12 +284,10 @@ class BarStore:
         return _newest(self._scan(self._table, symbols, frames, min(old), newest + timedelta(microseconds=1)))
 
     def _commit(self, rows: pa.Table) -> None:
-        write_deltalake(
-            self._table if self._table is not None else str(self.path),
-            rows,
-            mode="append",
-            partition_by=["timeframe"] if self._table is None else None,
-        )
+        if self._table is None:
+            write_deltalake(str(self.path), rows, mode="append", partition_by=["timeframe"], configuration=LOGGED)
+        else:
+            write_deltalake(self._table, rows, mode="append")
 
     def _remember(self, added: pa.Table) -> None:
         """Carry the index over our own commit, so that it need not be rebuilt."""
@@ -307,6 +307,8 @@ class BarStore:
     def _tidy(self, table: DeltaTable) -> None:
         """Merge small files, and remove those that only old versions have. All are looked at, not only what the log names:
         it forgets what it has removed before we come to it."""
+        if not LOGGED.items() <= table.metadata().configuration.items():
+            table.alter.set_table_properties({name: str(value) for name, value in LOGGED.items()})
         table.optimize.compact()
         hours = int(self._kept / timedelta(hours=1))
         table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
@@ -328,9 +330,10 @@ def _still_kept(version: int) -> Iterator[None]:
     """Delta's and Arrow's words for a version whose log or files are gone, put plainly."""
     try:
         yield
-    except (DeltaError, OSError) as error:
+    except (DeltaError, FileNotFoundError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"The bars of version {version} cannot be read: {str(error).splitlines()[0]}",
+            f"The bars of version {version} cannot be read: {why}",
             hint=f"Versions are kept for {KEPT.days} days; leave the version out and take the newest.",
         ) from error
 

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 import orjson
+import structlog
 
 from configs.settings import Settings
 from market.forecasts import BoardUpdate, iso_utc, parse_utc
@@ -25,6 +26,7 @@ from serve_app.condition import Condition, MarketHours, condition_of, signal_und
 from serve_app.plain_words import skill_sentence
 from serve_app.stream import Event, Subscription
 
+_log = structlog.get_logger("lstmc.api")
 BAR_COLUMNS = ("close_time", "open", "high", "low", "close")
 EVENTS_KEPT = 16  # each has every symbol, twice: half a megabyte with 28; who has missed more takes a snapshot
 SNAPSHOT_SECONDS = 1.0
@@ -81,6 +83,7 @@ class Board:
     def __post_init__(self) -> None:
         self.update = BoardUpdate(version=-1)
         self.filled = False
+        self.unrendered = ""  # what of the newest update could not be rendered, and why
         self.heard_at: float | None = None  # wall; set by whoever follows the forecaster
         self._silent = False
         self._snapshot: tuple[Event, float] | None = None  # and when it was made
@@ -100,12 +103,11 @@ class Board:
     def apply(self, update: BoardUpdate) -> bool:
         """Take over `update`, tell the subscribers; False when it is not newer than what is held.
 
-        Versions count within one life of the forecaster (`status["started_at"]`); another life is always newer. Raises what
-        rendering raises, and then holds what it held before.
+        Versions count within one life of the forecaster (`status["started_at"]`); another life is always newer. What
+        cannot be rendered, which would be a fault of ours, stays as it was; the other series go on.
         """
         if self.filled and self.same_life(update) and update.version <= self.update.version:
             return False
-        held = self.update, self.filled, dict(self._cards)
         bars, new_bars = self._merge_bars(update.bars)
         previous, self.filled = self.update, True
         self.update = BoardUpdate(
@@ -117,12 +119,9 @@ class Board:
             bars=bars,
             status=update.status,
         )
-        try:
-            self._look_at_clocks()
-            changed = [key for key in self.update.forecasts if self._render(key)]
-        except Exception:
-            self.update, self.filled, self._cards = held
-            raise
+        self._look_at_clocks()
+        self.unrendered = ""
+        changed = [key for key in list(self.update.forecasts) if self._renders(key, previous)]
         self._emit(changed, new_bars)
         return True
 
@@ -197,6 +196,18 @@ class Board:
             status = status | {"series": {key: one for key, one in series.items() if one["code"] == "data_refused"}}
             away = away or ("" if self.filled else NOT_REPORTED)
         return condition_of(forecast, as_of, frame, self.grace, self.now(), self._hours, status, away)
+
+    def _renders(self, key: str, before: BoardUpdate) -> bool:
+        """As `_render`, or takes back what came with this update."""
+        try:
+            return self._render(key)
+        except Exception as error:
+            self.unrendered = f"The forecast of {key} cannot be rendered: {type(error).__name__}: {error}"
+            _log.error(self.unrendered)
+            for held, old in ((self.update.forecasts, before.forecasts), (self.update.signals, before.signals)):
+                held.pop(key, None)
+                held.update({key: old[key]} if key in old else {})
+            return False
 
     def _render(self, key: str) -> bool:
         """Render one forecast; whether it says something new to those who listen to the stream."""

@@ -56,7 +56,7 @@ class Follower:
                 f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else 'no answer'}"
             )
             return False
-        self._note("")
+        self._note(self._board.unrendered)
         return changed
 
     async def fill(

@@ -131,9 +131,9 @@ def cluster() -> Iterator[None]:
         raise NotRunning(
             "There is no Ray cluster here.", hint="Start one with `lstmc up`, or train in this process with --local."
         ) from None
-    session = Path(ray._private.worker._global_node.get_session_dir_path())
-    sweep(session, time.time())  # what earlier runs have left on this node
     try:
+        session = Path(ray._private.worker._global_node.get_session_dir_path())
+        sweep(session, time.time())  # what earlier runs have left on this node
         yield
     finally:
         ray.shutdown()

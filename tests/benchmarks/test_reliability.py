@@ -51,24 +51,24 @@ def test_an_answer_is_good_clean_or_a_failure(status: int, headers: dict[str, st
 )
 def test_what_is_as_expected(fault: str, answers: list[dict[str, Any]], ok: bool) -> None:
     [found] = chosen(FAULTS, fault)
-    assert judge(found, answers, 10.0, "pid 1 gone", True, 1.0).ok is ok
-    assert judge(found, answers, 10.0, "not so", False, 1.0).ok is False
+    assert judge(found, answers, 10.0, "pid 1 gone", True, 1.0, 30.0).ok is ok
+    assert judge(found, answers, 10.0, "not so", False, 1.0, 30.0).ok is False
 
 
 def test_the_figures_and_the_page() -> None:
     [fault] = chosen(FAULTS, "proxy")
     seen = judge(
-        fault, [answer(9, seconds=0.3), answer(11, "clean 503", 0.5), answer(12)], 10.0, "pid 1 gone", True, 1.0
+        fault, [answer(9, seconds=0.3), answer(11, "clean 503", 0.5), answer(12)], 10.0, "pid 1 gone", True, 1.0, 30.2
     )
     assert (seen.requests, seen.failed, seen.out_s, seen.worst_s) == (3, {"clean 503": 1}, 1.5, 0.3)
     when = datetime(2026, 11, 25, tzinfo=UTC)
-    said = page([seen], "lstmc bench reliability --seconds 30", 30, 20, when)
-    row = "| kill -9 of the only proxy | back within 8 s, clean 503 until then | 3 | 1 x clean 503 | 1.5 s | 0.3 s | pid 1 gone | 1 |"
+    said = page([seen], "lstmc bench reliability --seconds 30", 20, when)
+    row = "| kill -9 of the only proxy | back within 8 s, clean 503 until then | 30 s | 3 | 1 x clean 503 | 1.5 s | 0.3 s | pid 1 gone | 1 |"
     assert row in said
     assert "`lstmc bench reliability --seconds 30`, 2026-11-25" in said
     [other] = chosen(FAULTS, "replica")
-    later = judge(other, [answer(9), answer(11)], 10.0, "pid 2 gone", True, 1.0)
-    both = page([later], "lstmc bench reliability --seconds 30", 30, 20, when, f"{said}\n{BEGIN} the other table")
+    later = judge(other, [answer(9), answer(11)], 10.0, "pid 2 gone", True, 1.0, 30.0)
+    both = page([later], "lstmc bench reliability --seconds 30", 20, when, f"{said}\n{BEGIN} the other table")
     assert both.index("pid 2 gone") < both.index(row), "in the order of the faults"
     assert both.endswith(f"\n\n{BEGIN} the other table")
 

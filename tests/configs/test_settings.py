@@ -75,6 +75,7 @@ def test_only_played_markets_have_their_terminals_node_on_this_machine() -> None
         ({"data_api_requests_per_minute": 0}, ConfigError, "data_api_requests_per_minute"),
         ({"requests_per_minute_per_address": 0}, ConfigError, "requests_per_minute_per_address"),
         ({"http_nodes": "serve"}, ConfigError, "http_nodes=serve needs a client_host that other machines reach"),
+        ({"client_host": "10.8.0.1"}, ConfigError, "with HAProxy client_host is 127.0.0.1 or 0.0.0.0"),
         ({"trusted_proxies": "nginx"}, ConfigError, "trusted_proxies: 'nginx' is no IP address or network"),
         ({"trusted_proxies": "0.0.0.0/0"}, ConfigError, "trusts everybody"),
         ({"trusted_proxies": ["10.0.0.1", "::/0"]}, ConfigError, "trusts everybody"),

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from market.bar_store import BarStore
+from market.bar_store import LOGGED, BarStore
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, bars_from_columns
 from market.errors import InputError
 from market.timeframes import Timeframe
@@ -130,6 +131,20 @@ def test_files_of_old_versions_are_removed_once_they_are_old_enough(
     assert content(BarStore(store.path)) == content(store) == content(kept)
     with pytest.raises(InputError, match=r"version 3 cannot be read.*kept for 30 days"):
         store.read(as_of_version=3)
+
+
+def test_delta_remembers_as_long_what_it_has_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would forget after a week, and take old files for stray ones."""
+    monkeypatch.setattr("market.bar_store.COMPACT_AT", 4)
+    with monkeypatch.context() as earlier:  # a table of an earlier version of ours
+        earlier.setattr("market.bar_store.LOGGED", {})
+        BarStore(tmp_path / "old").append(bars(0, 1))
+    for name in ("old", "new"):
+        store = BarStore(tmp_path / name)
+        for n in range(1, 6):
+            store.append(bars(n, 1))
+        assert DeltaTable(store.path).metadata().configuration == LOGGED
+        assert store.read().num_rows == (6 if name == "old" else 5)
 
 
 def test_a_hole_longer_than_the_tails_reach(tmp_path: Path) -> None:

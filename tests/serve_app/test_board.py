@@ -119,15 +119,17 @@ def test_an_old_version_is_ignored_a_new_life_is_not(board: Board, market: MadeM
     assert read(board)["as_of"] == "2026-03-04T14:00:00Z"
 
 
-def test_an_update_that_cannot_be_rendered_changes_nothing(board: Board, market: MadeMarket) -> None:
-    before, read_before = board.update, read(board)
+def test_a_forecast_that_cannot_be_rendered_stays_as_it_was(board: Board, market: MadeMarket) -> None:
+    before = read(board, "USDJPY/H1")
     update = market.update()
     update.forecasts["USDJPY/H1"]["horizons"][0]["volatility"] = object()
-    with pytest.raises(TypeError):
-        board.apply(update)
-    assert board.update is before
-    assert read(board) == read_before
+    update.forecasts["EURUSD/H1"]["last_close"] = 1.5
+    assert board.apply(update)
+    assert read(board, "USDJPY/H1") == before
+    assert read(board)["last_close"] == 1.5
+    assert board.unrendered.startswith("The forecast of USDJPY/H1 cannot be rendered: TypeError")
     assert board.apply(market.update())
+    assert board.unrendered == ""
 
 
 def test_bars_are_merged_revised_and_bounded(clock: SetClock) -> None:

@@ -119,9 +119,11 @@ def test_an_update_that_cannot_be_read_is_a_reason_too(
 ) -> None:
     asyncio.run(follower.catch_up())
     good = market.close_a_bar()
+    before = board.forecast("EURUSD/H1")
     forecaster.board = replace(good, forecasts={"EURUSD/H1": {"as_of": None}})
-    assert asyncio.run(follower.catch_up()) is False
-    assert follower.problem
+    assert asyncio.run(follower.catch_up()) is True
+    assert follower.problem.startswith("The forecast of EURUSD/H1 cannot be rendered")
+    assert board.forecast("EURUSD/H1") == before
     forecaster.board = replace(good, version=good.version + 1)
     assert asyncio.run(follower.catch_up()) is True
     assert follower.problem == ""
