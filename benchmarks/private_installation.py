@@ -168,7 +168,7 @@ def until(true: Callable[[], Any], seconds: float, what: str) -> float:
     while not true():
         if time.monotonic() - began > seconds:
             raise ClusterError(f"Not within {seconds:.0f} s: {what}.")
-        time.sleep(0.1)
+        time.sleep(0.3)  # looking at every process costs CPU that what is looked at wants
     return time.monotonic() - began
 
 

@@ -34,7 +34,7 @@ SIBLING_SECONDS = 5.0
 BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
-HEALTH = {"health_check_period_s": 5, "health_check_timeout_s": 30}
+HEALTH = {"health_check_period_s": 1, "health_check_timeout_s": 30}  # also how soon a dead replica is seen
 SHUTDOWN = {"graceful_shutdown_timeout_s": 3, "graceful_shutdown_wait_loop_s": 0.5}
 
 
