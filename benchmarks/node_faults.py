@@ -23,6 +23,7 @@ from cluster import jobs
 from market.errors import ClusterError
 
 CLOCK_OFF = 300  # seconds
+NO_UNITS = ("ray::ServeReplica", "ray::HAProxy", "ray::Proxy", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 FAKETIME = "usr/lib/*/faketime/libfaketimeMT.so.1"  # Debian's libfaketime
 
 
@@ -76,7 +77,7 @@ def await_units(made: ThreeMachines) -> set[str]:
     seen: set[str] = set()
 
     def look() -> bool:
-        seen.update(made.titles(WORKER))
+        seen.update(title for title in made.titles(WORKER) if not title.startswith(NO_UNITS))
         return bool(seen)
 
     until(look, 120, "units of the training run on the worker")
