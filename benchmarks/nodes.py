@@ -32,7 +32,7 @@ from market.market_clock import MarketClock, add_open_time, grace
 BEFORE_SECONDS = 3.0  # of load before each fault
 SLACK_SECONDS = 1.0  # between a bar's being late and every answer's saying so
 HOUR = timedelta(hours=1)
-BEGIN, END = "<!-- lstmc bench nodes: begin -->", "<!-- lstmc bench nodes: end -->"
+BEGIN, END = "<!-- nodes: begin -->", "<!-- nodes: end -->"
 
 
 @dataclass(frozen=True)
