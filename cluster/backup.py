@@ -65,10 +65,9 @@ def _write(settings: Settings, file: IO[bytes]) -> dict[str, Any]:
             files[name] = _add(archive, name, io.BytesIO(content), len(content))
         for name, path in _found(settings):
             if _is_immutable(name):
-                grown_old = (
-                    (FileNotFoundError,) if name.endswith(".parquet") else ()
-                )  # a file that no version named above has
-                with suppress(*grown_old), path.open("rb") as source:
+                # A file of bars that the versions noted above no longer have may be removed meanwhile.
+                gone = [FileNotFoundError] if name.endswith(".parquet") else []
+                with suppress(*gone), path.open("rb") as source:
                     files[name] = _add(archive, name, source, os.fstat(source.fileno()).st_size)
         with tempfile.TemporaryDirectory(prefix="lstmc-backup-") as folder:
             copy = Path(folder) / LEDGER
