@@ -36,10 +36,8 @@ def jsonable(value: Any) -> Any:
     """Dataclasses, enums, times, tuples and numpy's scalars as JSON has them, through and through."""
     if value is None or isinstance(value, str | int):
         return value
-    if isinstance(value, float):
-        return (
-            float(value) if isfinite(value) else None
-        )  # JSON has neither NaN nor infinity; numpy's floats are floats, too
+    if isinstance(value, float):  # numpy's are, too; JSON has neither NaN nor infinity
+        return float(value) if isfinite(value) else None
     if isinstance(value, dict):
         return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
