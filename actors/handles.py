@@ -377,7 +377,8 @@ class LimiterActor(RateLimiterActor):
 
     def __init__(self, home: str) -> None:
         reborn = bool(ray.get_runtime_context().was_current_actor_reconstructed)
-        super().__init__(load_settings(home).requests_per_minute, reborn=reborn)
+        address = ray.util.get_node_ip_address()
+        super().__init__(load_settings(home).requests_per_minute, reborn=reborn, address=address)
 
 
 class ForecasterActor:

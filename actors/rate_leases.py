@@ -87,14 +87,13 @@ class LeaseBook:
 
     `life` names this book: a replica that knows another one has to introduce itself. A book that was `reborn` knows
     nothing of the one before it, so a subject's slots rest until every old lease and a window are over, except for those
-    that a replica shows in time.
+    that a replica shows until then, which shows only what is still its own.
     """
 
     def __init__(self, per_window: int, now: Callable[[], float], *, reborn: bool = False) -> None:
         self.life = uuid.uuid4().hex
         self._per_window, self._now = per_window, now
-        self._introductions_until = now() + LEASE_SECONDS if reborn else now()
-        self._unknown_until = self._introductions_until + (WINDOW_SECONDS if reborn else 0)
+        self._unknown_until = now() + (LEASE_SECONDS + WINDOW_SECONDS if reborn else 0)
         self._here: dict[str, Slots] = {}
         self._held: dict[str, dict[str, int]] = {}
         self._heard: dict[str, float] = {}
@@ -105,7 +104,7 @@ class LeaseBook:
         self._end_lease(replica, now)  # its earlier introduction was not heard of
         kept = {}
         for subject, lot in shown.items():
-            if now < self._introductions_until:
+            if now < self._unknown_until:
                 kept[subject] = self._give_unknown(subject, replica, lot.count)
         self._heard[replica] = now
         return kept

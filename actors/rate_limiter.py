@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from actors.life_line import LifeLine, Line
 from actors.rate_leases import Grant, LeaseBook, Lot
 
 POLL_SECONDS = 1.0
@@ -20,7 +21,15 @@ RECALL_SECONDS = 1.0  # a replica that does not answer by then is not waited for
 class RateLimiterActor:
     """What replicas call. All answers but the first are None to whoever has to introduce itself."""
 
-    def __init__(self, per_minute: int, *, reborn: bool = False, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+        *,
+        reborn: bool = False,
+        address: str = "127.0.0.1",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._life_line = LifeLine(address)
         self._book = LeaseBook(per_minute, now, reborn=reborn)
         self._recalled: dict[str, set[str]] = defaultdict(set)
         self._polls: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -29,6 +38,10 @@ class RateLimiterActor:
     async def introduce(self, replica: str, shown: dict[str, Lot]) -> tuple[str, dict[str, int]]:
         """The book's life, and how many slots of each subject the replica may keep."""
         return self._book.life, self._book.introduce(replica, shown)
+
+    async def life_line(self) -> Line:
+        """What refuses connections once this process has ended; then nobody gets slots of it any more."""
+        return await self._life_line.open()
 
     async def poll(self, replica: str, life: str) -> list[str] | None:
         """The subjects whose slots are to be given back; empty after POLL_SECONDS."""

@@ -6,7 +6,7 @@ The only file of this room that imports Ray. Deployed by `serve.run(build({"home
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ray import serve
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from actors.exporter import export_forever
 from actors.figures import of_replica
+from actors.life_line import Line, is_reached, is_refused
 from configs.settings import load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
@@ -24,6 +25,7 @@ from serve_app.board import board_for
 from serve_app.follower import Follower
 from serve_app.hot_path import HotPath
 from serve_app.lookups import ledger_lookups
+from serve_app.named_actor import NamedActor
 from serve_app.on_demand import NICENESS, Batch, OnDemand, bar_store
 from serve_app.placement import WHERE_THE_HOME_IS, of_replicas
 from serve_app.predictor import Predictor, bundle_loader, bundle_trial
@@ -31,7 +33,8 @@ from serve_app.rate_limit import RateLimiter
 
 APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
-BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
+BOOK_SECONDS = 4.0  # for an answer of the rate limiter
+POLL_SECONDS = 2.5  # the same, of which it waits one; two of them in a lease, so that its end is seen before that
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
 HEALTH = {"health_check_period_s": 1, "health_check_timeout_s": 30}  # also how soon a dead replica is seen
@@ -44,11 +47,13 @@ class Api:
     so, and the replica stays up."""
 
     async def __init__(self, home: str, predictor: DeploymentHandle, on_demand: DeploymentHandle) -> None:  # type: ignore[misc]
+        from actors import handles
+
         self._predictor = predictor  # binds it into the application; only the forecaster asks it
         self._on_demand = on_demand
         self._settings = load_settings(home)
         self._board = board_for(self._settings)
-        self._follower = Follower(self._board, _pull)
+        self._follower = Follower(self._board, _pull_from(NamedActor(handles.forecaster)))
         self._limiter = RateLimiter(self._settings.requests_per_minute, RemoteBook())
         await self._follower.fill(_ask_sibling)
         self._following = [asyncio.create_task(self._follower.forever()), asyncio.create_task(self._limiter.follow())]
@@ -80,10 +85,12 @@ class Api:
             raise RuntimeError("The board no longer follows the forecaster, or the limit its leases.")
 
 
-async def _pull(since_version: int | None) -> BoardUpdate:
-    from actors import handles
+def _pull_from(forecaster: NamedActor) -> Callable[[int | None], Awaitable[BoardUpdate]]:
+    async def pull(since_version: int | None) -> BoardUpdate:
+        update: BoardUpdate = await forecaster.call("snapshot", since_version)
+        return update
 
-    return await handles.forecaster().snapshot.remote(since_version)
+    return pull
 
 
 async def _ask_sibling() -> BoardUpdate | None:
@@ -92,31 +99,38 @@ async def _ask_sibling() -> BoardUpdate | None:
 
 
 class RemoteBook:
-    """The actor of `actors.rate_limiter`, met anew after an error: `lstmc up` may have made another."""
+    """The actor of `actors.rate_limiter`."""
 
     def __init__(self) -> None:
-        self._actor: Any = None
-
-    async def introduce(self, *words: Any) -> Any:
-        return await self._call("introduce", *words)
-
-    async def poll(self, *words: Any) -> Any:
-        return await self._call("poll", *words)
-
-    async def exchange(self, *words: Any) -> Any:
-        return await self._call("exchange", *words)
-
-    async def _call(self, method: str, *words: Any) -> Any:
         from actors import handles
 
-        if self._actor is None:
-            self._actor = handles.rate_limiter()
+        self._actor = NamedActor(handles.rate_limiter)
+        self._line: Line | None = None
+
+    async def introduce(self, *words: Any) -> Any:
+        async with asyncio.timeout(BOOK_SECONDS):
+            told = await self._actor.call("introduce", *words)
+            self._line = await self._find_line()
+        return told
+
+    async def _find_line(self) -> Line | None:
+        """None where a firewall is in between, which would be taken for a book that has ended."""
         try:
-            async with asyncio.timeout(BOOK_SECONDS):
-                return await getattr(self._actor, method).remote(*words)
-        except Exception:
-            self._actor = None
-            raise
+            line: Line = await self._actor.call("life_line")
+        except AttributeError:  # of an older version: `lstmc roll` leaves it as it is
+            return None
+        return line if await is_reached(line) else None
+
+    async def poll(self, *words: Any) -> Any:
+        async with asyncio.timeout(POLL_SECONDS):
+            return await self._actor.call("poll", *words)
+
+    async def exchange(self, *words: Any) -> Any:
+        async with asyncio.timeout(BOOK_SECONDS):
+            return await self._actor.call("exchange", *words)
+
+    async def has_ended(self) -> bool:
+        return self._line is not None and await is_refused(self._line)
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -23,6 +23,7 @@ from serve_app.problems import Problem, unavailable
 
 ASK_SECONDS = 3.0  # a book that is started again is back by then
 PAUSE_SECONDS = 0.1  # between two attempts to reach it
+ALONE_SECONDS = 120.0  # without a book, while the head starts again; its successor might be out of our reach
 IDLE_SECONDS = 30.0  # between two looks for subjects that have not asked for a window
 _log = structlog.get_logger("lstmc.api")
 
@@ -33,6 +34,9 @@ class Book(Protocol):
     async def introduce(self, replica: str, shown: dict[str, Lot]) -> tuple[str, dict[str, int]]: ...
     async def poll(self, replica: str, life: str) -> list[str] | None: ...
     async def exchange(self, replica: str, life: str, subject: str, lot: Lot, wanted: int) -> Grant | None: ...
+
+    async def has_ended(self) -> bool:
+        """Whether the book that was last introduced to grants nothing any more, for certain."""
 
 
 @dataclass
@@ -59,6 +63,7 @@ class RateLimiter:
         self._life, self._introductions = "", 0
         self._introducing = asyncio.Lock()
         self._lease_until = math.inf if book is None else -math.inf
+        self._alone_until: float | None = None  # since the book is known to have ended
         self._accounts: dict[str, _Account] = {}
 
     def take_held(self, subject: str) -> Budget | None:
@@ -76,6 +81,10 @@ class RateLimiter:
             return budget
         account, now = self._accounts[subject], self._now()
         if self._book is None or now < account.refused_until:
+            raise self._too_many(account, now)
+        if self._alone_until is not None and now < self._lease_until and account.slots.resting:
+            # To a book that has ended they would be lost.
+            account.refused_until = account.slots.resting[0]
             raise self._too_many(account, now)
         waiter = asyncio.get_running_loop().create_future()
         account.waiters.append((waiter, now))
@@ -99,6 +108,7 @@ class RateLimiter:
                 if reached:
                     _log.warning("the rate limiter is away", reason=f"{type(error).__name__}: {error}"[:200])
                 reached = False
+                await self._stay_alone()
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             if self._now() - looked > IDLE_SECONDS:
@@ -190,21 +200,32 @@ class RateLimiter:
 
     def _renew(self, sent: float) -> None:
         self._lease_until = max(self._lease_until, sent + LEASE_SECONDS)
+        self._alone_until = None
+
+    async def _stay_alone(self) -> None:
+        """What is held here stays ours while the lease has not ended before the book has: nobody else can have got it."""
+        assert self._book is not None
+        asked = self._now()
+        if asked < self._lease_until and await self._book.has_ended():
+            if self._alone_until is None:
+                self._alone_until = asked + ALONE_SECONDS
+            self._lease_until = max(self._lease_until, min(asked + LEASE_SECONDS, self._alone_until))
 
     async def _introduce(self, introductions: int) -> None:
         """To a book that does not know us, unless that was done since there were so many `introductions`: show it what
-        is here, keep what it allows."""
+        is here, if it is still ours, and keep what it allows."""
         assert self._book is not None
         async with self._introducing:
             if introductions != self._introductions:
                 return
             sent = self._now()
-            shown = {s: lot for s, account in self._accounts.items() if (lot := account.slots.look(sent)).count}
+            ours = self._accounts if sent < self._lease_until else {}
+            shown = {s: lot for s, account in ours.items() if (lot := account.slots.look(sent)).count}
             life, kept = await self._book.introduce(self._replica, shown)
             for subject, account in self._accounts.items():
                 account.slots.keep(kept.get(subject, 0))
                 account.left = 0
-            self._life, self._lease_until = life, sent + LEASE_SECONDS
+            self._life, self._lease_until, self._alone_until = life, sent + LEASE_SECONDS, None
             self._introductions += 1
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actors.rate_leases import LEASE_SECONDS, WINDOW_SECONDS
 from actors.rate_limiter import RateLimiterActor
 from serve_app.problems import Problem
-from serve_app.rate_limit import RateLimiter
+from serve_app.rate_limit import ALONE_SECONDS, RateLimiter
 from tests.virtual_time import run
 
 
@@ -28,6 +28,7 @@ class Cluster:
         self.now = asyncio.get_running_loop().time
         self.book = RateLimiterActor(limit, now=self.now)
         self.up = True
+        self.silent = False  # whether nobody can say that the book has ended
         self.calls = 0
         self.replicas: list[RateLimiter] = []
         self.following: list[asyncio.Task[None]] = []
@@ -36,12 +37,12 @@ class Cluster:
             self.add()
 
     def add(self) -> None:
-        self.replicas.append(RateLimiter(self.limit, self, now=self.now))
+        self.replicas.append(RateLimiter(self.limit, Wire(self), now=self.now))
         self.following.append(asyncio.create_task(self.replicas[-1].follow()))
 
     def kill(self, i: int) -> None:
         self.following[i].cancel()
-        self.replicas[i] = RateLimiter(self.limit, self, now=self.now)
+        self.replicas[i] = RateLimiter(self.limit, Wire(self), now=self.now)
         self.following[i] = asyncio.create_task(self.replicas[i].follow())
 
     def crash_book(self) -> None:
@@ -50,34 +51,6 @@ class Cluster:
     def restart_book(self) -> None:
         if not self.up:
             self.book, self.up = RateLimiterActor(self.limit, reborn=True, now=self.now), True
-
-    async def introduce(self, *words: Any) -> Any:
-        return await self._carry("introduce", *words)
-
-    async def poll(self, *words: Any) -> Any:
-        return await self._carry("poll", *words)
-
-    async def exchange(self, *words: Any) -> Any:
-        self.calls += 1
-        return await self._carry("exchange", *words)
-
-    async def _carry(self, method: str, *words: Any) -> Any:
-        book = self.book
-        await self._travel()
-        if book is not self.book or not self.up:
-            raise ConnectionError("the book is away")
-        answer = await getattr(book, method)(*words)
-        await self._travel()
-        if book is not self.book:
-            raise ConnectionError("the book went away")
-        return answer
-
-    async def _travel(self) -> None:
-        await asyncio.sleep(self.chance.uniform(0, 0.01))
-        if self.lossy and self.chance.random() < 0.1:
-            await asyncio.sleep(self.chance.choice((0.5, 4.0, LEASE_SECONDS + 1, 11.0)))
-        if self.lossy and self.chance.random() < 0.05:
-            raise ConnectionError("lost")
 
     async def ask(self, i: int, subject: str = "desk") -> int:
         """The status of one request; when it was let in is noted."""
@@ -99,6 +72,55 @@ class Cluster:
     def end(self) -> None:
         for task in self.following:
             task.cancel()
+
+
+class Wire:
+    """What one replica sees of the book."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.met: RateLimiterActor | None = None
+
+    async def introduce(self, *words: Any) -> Any:
+        book = self.cluster.book
+        told = await self._carry("introduce", *words)
+        self.met = book
+        return told
+
+    async def poll(self, *words: Any) -> Any:
+        return await self._carry("poll", *words)
+
+    async def exchange(self, *words: Any) -> Any:
+        self.cluster.calls += 1
+        return await self._carry("exchange", *words)
+
+    async def has_ended(self) -> bool:
+        """As a connection that is refused says it, also while there is another book already."""
+        ended = self.met is not None and self.met is not self.cluster.book
+        try:
+            await self._travel()
+        except ConnectionError:
+            return False
+        return ended and not self.cluster.silent
+
+    async def _carry(self, method: str, *words: Any) -> Any:
+        book = self.cluster.book
+        await self._travel()
+        if book is not self.cluster.book or not self.cluster.up:
+            raise ConnectionError("the book is away")
+        answer = await getattr(book, method)(*words)
+        await self._travel()
+        if book is not self.cluster.book:
+            raise ConnectionError("the book went away")
+        return answer
+
+    async def _travel(self) -> None:
+        chance = self.cluster.chance
+        await asyncio.sleep(chance.uniform(0, 0.01))
+        if self.cluster.lossy and chance.random() < 0.1:
+            await asyncio.sleep(chance.choice((0.5, 4.0, LEASE_SECONDS + 1, 11.0)))
+        if self.cluster.lossy and chance.random() < 0.05:
+            raise ConnectionError("lost")
 
 
 async def settle(seconds: float = 0.5) -> None:
@@ -197,11 +219,54 @@ def test_a_restarted_book_leaves_held_slots_alone_and_opens_the_rest_after_a_min
     run(scene())
 
 
+def test_a_book_that_has_ended_leaves_what_is_held_until_another_one_comes() -> None:
+    async def scene() -> None:
+        cluster = Cluster(60, 2, random.Random(1))
+        await settle()
+        assert await cluster.ask(0) == await cluster.ask(1) == 200
+        cluster.crash_book()
+        await asyncio.sleep(2)  # until that is seen; what is given back before is lost
+        held = [[await cluster.ask(i) for _ in range(60)] for i in (0, 1)]
+        assert all(set(one) == {200, 429} for one in held)
+        assert [one.count(200) for one in held] == [29, 14]  # of half and of half of what was left
+        await asyncio.sleep(30)
+        assert await cluster.ask(0) == 429
+        assert await cluster.ask(0, "newcomer") == 503
+        await asyncio.sleep(31)
+        assert await cluster.ask(0) == 200
+        await asyncio.sleep(20)
+        cluster.restart_book()
+        await settle()
+        assert await cluster.ask(0) == await cluster.ask(1) == 200  # shown to the new one
+        await asyncio.sleep(WINDOW_SECONDS + LEASE_SECONDS)
+        assert sum([await cluster.ask(n % 2) == 200 for n in range(70)]) == 60
+        assert cluster.most_in_a_window() <= 60
+        cluster.end()
+
+    run(scene())
+
+
+def test_alone_for_long_is_too_long() -> None:
+    async def scene() -> None:
+        cluster = Cluster(60, 1, random.Random(1))
+        await settle()
+        assert await cluster.ask(0) == 200
+        cluster.crash_book()
+        await asyncio.sleep(ALONE_SECONDS - 5)
+        assert await cluster.ask(0) == 200
+        await asyncio.sleep(10)
+        assert await cluster.ask(0) == 503
+        cluster.end()
+
+    run(scene())
+
+
 def test_without_the_book_nobody_is_let_in_for_longer_than_a_lease() -> None:
     async def scene() -> None:
         cluster = Cluster(60, 1, random.Random(1))
         await settle()
         assert await cluster.ask(0) == 200
+        cluster.silent = True
         cluster.crash_book()
         await asyncio.sleep(LEASE_SECONDS + 1)
         assert await cluster.ask(0) == 503

@@ -1,0 +1,52 @@
+"""Whether a process on another node has ended for certain: it listens on a port, and once it has ended its kernel refuses
+connections. Silence says nothing, since the cable may be cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+SECONDS = 1.0  # for an answer
+Line = tuple[str, int]  # address and port
+
+
+class LifeLine:
+    """The listening side, in the process that is watched."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._opening = asyncio.Lock()
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> Line:
+        """Where it listens, from the first call on."""
+        async with self._opening:
+            if self._server is None:
+                self._server = await asyncio.start_server(lambda _, writer: writer.close(), self._address, 0)
+        return self._address, self._server.sockets[0].getsockname()[1]
+
+
+async def is_reached(line: Line) -> bool:
+    """Whether somebody listens there and nothing is in between."""
+    try:
+        await _connect(line)
+    except OSError:  # of which asyncio's TimeoutError is one
+        return False
+    return True
+
+
+async def is_refused(line: Line) -> bool:
+    """Whether nobody listens there any more. False where that cannot be said."""
+    try:
+        await _connect(line)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+async def _connect(line: Line) -> None:
+    async with asyncio.timeout(SECONDS):
+        _, writer = await asyncio.open_connection(*line)
+    writer.close()
