@@ -27,7 +27,7 @@ import psutil
 from cluster.head_state import redis_environment, redis_flags
 from cluster.run_record import NODE_VARIABLE, RUN_VARIABLE, Run, Started, members, read_run, write_run
 from cluster.serve_environment import REPLICA_PORTS, UNTRUSTED, serve_environment
-from configs.ray_traces import RAY_LOG_LIMITS
+from configs.ray_traces import RAY_LOG_LIMITS, RAY_MEMORY_LIMITS
 from configs.settings import ROOT, Settings
 from market.errors import ClusterError, PortInUse
 
@@ -80,6 +80,7 @@ def ray_environment(settings: Settings, run_id: str, node: str) -> dict[str, str
         {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         | auth_environment(settings)
         | RAY_LOG_LIMITS
+        | RAY_MEMORY_LIMITS
         | {
             RUN_VARIABLE: run_id,
             NODE_VARIABLE: node,

@@ -1,4 +1,4 @@
-"""What Ray writes about itself, and what bounds it: it rotates at half a gigabyte, and never removes a log.
+"""What Ray writes and remembers about itself, and what bounds it: it rotates at half a gigabyte, and never removes a log.
 
 Knows neither Ray nor which node this is.
 """
@@ -16,6 +16,10 @@ RAY_LOG_LIMITS = {  # of each log 10 MB and four older parts of it
     "RAY_ROTATION_MAX_BYTES": str(10 * 2**20),
     "RAY_ROTATION_BACKUP_COUNT": "4",
     "RAY_event_stats_print_interval_ms": "600000",  # every minute they were nine tenths of all lines
+}
+RAY_MEMORY_LIMITS = {  # of the control store, for Ray's dashboard; 100,000 each otherwise
+    "RAY_task_events_max_num_task_in_gcs": "10000",
+    "RAY_maximum_gcs_destroyed_actor_cached_count": "1000",
 }
 KEPT_SECONDS = 14 * 86_400.0  # logs of processes that have ended, and of runs
 OWNER = re.compile(r"[-_](\d+)(?:\.\d+)?\.(?:log|out|err)(?:\.\d+)?$")  # the pid in python-core-worker-3f2a_4711.log
