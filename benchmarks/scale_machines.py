@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks.cpu_share import cpu_group
-from benchmarks.live_cluster import shell
 from benchmarks.load import cpu_seconds
 from benchmarks.namespaces import network
 from benchmarks.node_faults import kill, named
@@ -86,9 +85,9 @@ def head_computes_nothing(made: ThreeMachines) -> Iterator[None]:
     """What it has room for is claimed; the job's own process, which is no unit, stays there."""
     cpus = max(2, os.cpu_count() or 2) - 0.5
     words = ["-m", "benchmarks.claimed_cpus", "--address", gcs_address(made.settings), "--cpus", str(cpus)]
-    command = made.wire.command(HEAD, sys.executable, *words)
+    command = made.command(HEAD, sys.executable, *words)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": made.settings.secret("ray_token").get_secret_value()}
-    process = subprocess.Popen(command, cwd=ROOT, env=shell(made.home(HEAD), **token), stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=ROOT, env=made.environment(HEAD) | token, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         if b"claimed" not in process.stdout.readline():

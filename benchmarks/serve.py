@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -60,7 +60,12 @@ def serving(settings: Settings, app: str) -> list[psutil.Process]:
     run = read_run(settings.home_path)
     assert run is not None
     titles = ("haproxy", "ray::ProxyActor", f"ray::ServeReplica:{app}:")
-    return [process for process in members(run) if any(title in " ".join(process.cmdline()[:1]) for title in titles)]
+    found = []
+    for process in members(run):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if any(title in " ".join(process.cmdline()[:1]) for title in titles):
+                found.append(process)
+    return found
 
 
 @contextmanager

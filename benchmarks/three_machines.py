@@ -25,7 +25,7 @@ from benchmarks.namespaces import SUBNET, SWITCH, Network, network
 from benchmarks.nginx_process import Nginx
 from benchmarks.private_installation import until
 from cluster import health
-from cluster.nodes import end_processes, stop, temp_dir
+from cluster.nodes import end_processes, stop
 from configs.settings import ROOT, Settings, ensure_secrets, load_settings, make_settings
 from market.errors import ClusterError, LstmcError
 from serve_app.auth import issue_token
@@ -34,6 +34,7 @@ HEAD, WORKER, MT5 = "head", "worker", "mt5"
 SPEED = 600  # an H1 bar every six seconds
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 REDIS_PORT = 6380
+TEMPORARY = Path("/run", str(os.getpid()))  # short: HAProxy's socket ends at 97 characters
 REST_SECONDS = 5.0  # RestartSec of lstmc-head.service
 STORE_BYTES = 64 * 2**20
 
@@ -122,11 +123,20 @@ class ThreeMachines:
         address = self.wire.addresses[HEAD]
         more = {"LSTMC_HEAD_HOST": address, "LSTMC_CLIENT_HOST": "0.0.0.0", "LSTMC_MT5_NODE": "elsewhere", "LSTMC_REQUESTS_PER_MINUTE": "1000000"}  # fmt: skip
         redis = {"LSTMC_REDIS_ADDRESS": f"127.0.0.1:{REDIS_PORT}"} if self.redis else {}
-        return shell(self.home(name), **(more | redis | dict(self.head_settings) if name == HEAD else {}))
+        told = more | redis | dict(self.head_settings) if name == HEAD else {}
+        return shell(self.home(name), TMPDIR=str(TEMPORARY), **told)
+
+    def command(self, name: str, *words: str) -> list[str]:
+        """On that machine. Its temporary folder is its own, since Ray lays every machine's HAProxy into the head's path."""
+        own = ["sh", "-c", 'mount --bind "$0" "$TMPDIR" && exec "$@"', str(self.temporary(name))]
+        return self.wire.command(name, *(own if name != HEAD else []), *words)
+
+    def temporary(self, name: str) -> Path:
+        return self.home(name).with_suffix(".tmp")
 
     def start(self, name: str, **more: str) -> None:
         self.units[name] = Unit(
-            [*self.held_to.get(name, ()), *self.wire.command(name, *self._words(name))],
+            [*self.held_to.get(name, ()), *self.command(name, *self._words(name))],
             self.environment(name) | more,
             self.folder / f"{name}.log",
         )
@@ -134,8 +144,8 @@ class ThreeMachines:
     def start_redis(self) -> None:
         words = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--appendonly", "yes"]
         words += ["--dir", str(self.folder)]
-        command = self.wire.command(HEAD, *words)
-        self.units["redis"] = Unit(command, os.environ, self.folder / "redis.log", rest=1.0)
+        command = self.command(HEAD, *words)
+        self.units["redis"] = Unit(command, self.environment(HEAD), self.folder / "redis.log", rest=1.0)
 
     def _words(self, name: str) -> list[str]:
         head, own = self.wire.addresses[HEAD], self.wire.addresses[name]
@@ -143,20 +153,12 @@ class ThreeMachines:
             return [LSTMC, "up", "--market", "simulated", *self.market, "--no-train", "--no-schedule"]
         if name != MT5:
             return [LSTMC, "node", "worker", "--start", "--host", head, "--address", own, *self.worker_flags]
-        words = [
-            "--head",
-            f"{head}:6379",
-            "--address",
-            own,
-            "--no-data-api",
-            "--temp-dir",
-            str(temp_dir(self.home(MT5))),
-        ]
+        words = ["--head", f"{head}:6379", "--address", own, "--no-data-api", "--temp-dir", str(TEMPORARY / "node")]
         return [sys.executable, "-m", "mt5_actor_windows.node", *words]
 
     def lstmc(self, *words: str, seconds: float = 300.0) -> str:
         """A command on the head, as a user calls it: its output. ClusterError when it fails."""
-        command = self.wire.command(HEAD, LSTMC, *words)
+        command = self.command(HEAD, LSTMC, *words)
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment(HEAD), capture_output=True, text=True, timeout=seconds
         )
@@ -243,8 +245,11 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
 
 def prepare(made: ThreeMachines, stack: ExitStack) -> None:
     """Homes, tokens, and that nothing of it is left when `stack` ends."""
+    TEMPORARY.mkdir()
+    stack.callback(shutil.rmtree, TEMPORARY)
     for name in made.wire.addresses:
         made.home(name).mkdir(exist_ok=True)
+        made.temporary(name).mkdir()
     stack.callback(_end, made)
     for name in (HEAD, SWITCH):
         made.threads[name] = stack.enter_context(made.wire.thread(name))
@@ -293,7 +298,6 @@ def _end(made: ThreeMachines) -> None:
     stop(made.home(HEAD))
     for name in made.wire.addresses:
         end_processes([psutil.Process(pid) for pid in made.wire.pids(name) if psutil.pid_exists(pid)])
-        shutil.rmtree(temp_dir(made.home(name)), ignore_errors=True)
 
 
 @contextmanager
