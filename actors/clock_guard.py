@@ -99,7 +99,7 @@ class ClockGuard:
     def _alarm(self, what: str) -> ClockDisagrees:
         error = ClockDisagrees(
             f"{what}: nothing is taken from this source.",
-            hint="Is broker_zone right, and is it the same server and account as before? See `lstmc doctor`.",
+            hint="Are broker_zone and the clock of its machine right, and is it the same server and account as before? See `lstmc doctor`.",
         )
         self.problem = str(error)
         return error
