@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.bar_audit import Audit, audit, closes
 from benchmarks.machine import machine
 from benchmarks.node_faults import FAULTS, Fault
+from benchmarks.placed_section import placed
 from benchmarks.private_installation import answers, chosen, until
 from benchmarks.three_machines import SPEED, ThreeMachines, three_machines
 from cluster.attach import heed_stop_signals
@@ -145,14 +146,6 @@ def _row(one: Seen) -> str:
         f"| {one.title} | {one.expected} | {one.requests} | {failed} | {one.out_s:g} s | {healed} | {one.audit.lost} | {one.audit.doubled} | "
         f"{len(one.wrong)} | {one.proof.replace('|', '/')} | {one.load:g} | {'as expected' if one.ok else '**not as expected**'} |"
     )
-
-
-def placed(page: str, section: str) -> str:
-    """The page with the section in the old one's place, at its end where it has none."""
-    before, found, rest = page.partition(BEGIN)
-    if not found:
-        return f"{page.rstrip()}\n\n{section}\n"
-    return before + section + rest.partition(END)[2]
 
 
 def run(faults: Sequence[Fault], seconds: float, rate: float) -> Iterator[Seen]:

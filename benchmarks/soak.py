@@ -24,9 +24,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import machine
+from benchmarks.placed_section import placed
 from benchmarks.private_installation import Installation, answers, installation
-from benchmarks.soak_page import BEGIN, END, page
-from benchmarks.soak_samples import Disk, LogReader, Sample, disk, sample
+from benchmarks.soak_page import page
+from benchmarks.soak_samples import Disk, Sample, disk, error_lines, sample
 from benchmarks.soak_verdict import disk_growth, failed_answers, gone, left_behind, roles, unbounded
 from cluster import health
 from cluster.attach import heed_stop_signals
@@ -143,7 +144,7 @@ def restarted(made: Installation) -> list[str]:
     ]
 
 
-def judged(made: Installation, watch: Watch, warm_up: float, logs: LogReader) -> dict[str, Any]:
+def judged(made: Installation, watch: Watch, warm_up: float) -> dict[str, Any]:
     """The JSON object, less what it was measured with. `warm_up`: seconds from the first sample."""
     assert watch.before is not None
     since, until = watch.samples[0].at + warm_up, watch.samples[-1].at
@@ -159,7 +160,7 @@ def judged(made: Installation, watch: Watch, warm_up: float, logs: LogReader) ->
     grew = [why for role in found for why in role.wrong] + unbounded(folders)
     more = left_behind(watch.before, watch.samples[-1], os.cpu_count() or 1)
     lost = [f"{role} died or was replaced" for role in gone(samples[0], samples[-1])] + restarted(made)
-    errors = logs.errors()
+    errors = error_lines(roots(made))
     wrong = [*grew, *more, *lost, *watch.job_errors, *errors[:10]]
     wrong += [f"{n} x {kind}" for kind, n in failed.items()]
     wrong += [] if ledger["intact"] else ["the ledger is not intact"]
@@ -206,14 +207,13 @@ def main(argv: list[str] | None = None) -> int:
     heed_stop_signals()
     load, watch = ["--paths", ",".join(PATHS), "--conditional", "--streams", str(given.streams)], Watch()
     with installation(given.rate, symbols=",".join(SYMBOLS), speed=given.speed, load=load) as made:
-        logs = LogReader(roots(made))
         soak(made, given.minutes, given.every, watch)
-        report = judged(made, watch, 60 * given.warm_up, logs)
+        report = judged(made, watch, 60 * given.warm_up)
     words = f"--minutes {given.minutes:g} --warm-up {given.warm_up:g} --speed {given.speed:g} --rate {given.rate:g}"
     report |= {"command": f"python -m benchmarks.soak {words}", "machine": machine()}
     if given.out:
-        before, _, rest = (given.out.read_text() if given.out.exists() else "").partition(BEGIN)
-        given.out.write_text(f"{before}{page(report, datetime.now(UTC))}{rest.partition(END)[2]}")
+        old = given.out.read_text() if given.out.exists() else ""
+        given.out.write_text(placed(old, page(report, datetime.now(UTC))))
     print(json.dumps(report))
     return 0 if report["ok"] else 1
 

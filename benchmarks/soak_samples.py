@@ -30,6 +30,7 @@ PROGRAMS = {  # part of a command line -> role, the first that fits
 }
 SESSION = re.compile(r"session_\d{4}[\d_-]+")
 HASHED = re.compile(r"^[0-9a-f]{32,}$")
+LOGS = {".log", ".err", ".out"}
 ERROR = re.compile(rb"\bERROR\b|^Traceback|\bCRITICAL\b|^\[[^\]]* [EF] \d")  # of ours, Python's, and Ray's C++
 
 
@@ -124,28 +125,20 @@ def folder_name(parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(known[:deep])
 
 
-class LogReader:
-    """Lines of errors in the logs under `roots`, each told once. Reads on from where it stopped."""
+def error_lines(roots: Mapping[str, Path]) -> list[str]:
+    """ "file: line" of each line of an error in the logs under `roots`, also in those that Ray has rotated (x.log.1)."""
+    found = []
+    for root in roots.values():
+        for path in sorted(root.rglob("*")):
+            if not LOGS.isdisjoint(path.suffixes) and path.is_file() and not path.is_symlink():
+                found += [
+                    f"{path.name}: {line.decode(errors='replace')}" for line in _lines(path) if ERROR.search(line)
+                ]
+    return found
 
-    def __init__(self, roots: Mapping[str, Path]) -> None:
-        self._roots, self._read = roots, dict[Path, int]()
 
-    def errors(self) -> list[str]:
-        """ "file: line" of those since the last call."""
-        found = []
-        for root in self._roots.values():
-            for path in sorted(root.rglob("*")):
-                if path.suffix in (".log", ".err", ".out") and path.is_file() and not path.is_symlink():
-                    found += [f"{path.name}: {line}" for line in self._new(path) if ERROR.search(line.encode())]
-        return found
-
-    def _new(self, path: Path) -> list[str]:
-        try:
-            with path.open("rb") as file:
-                begin = self._read.get(path, 0)
-                file.seek(begin if begin <= os.fstat(file.fileno()).st_size else 0)  # rotated
-                content = file.read()
-                self._read[path] = file.tell()
-        except OSError:
-            return []
-        return content.decode(errors="replace").splitlines()
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except OSError:
+        return []  # gone meanwhile

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import theilslopes
 
 from benchmarks.soak_samples import Disk, Process, Sample
+from market.errors import InputError
 
 MEMORY_PERCENT = 5.0  # over the time looked at
 MEMORY_MB = 2.0  # less than this is an allocator's, whatever its share of a small process
@@ -129,6 +130,10 @@ def disk_growth(disks: Sequence[Disk], market_days: float) -> dict[str, dict[str
     """
     first, last = disks[0].folders, disks[-1].folders
     wall_days = (disks[-1].at - disks[0].at) / 86_400
+    if not market_days or not wall_days:
+        raise InputError(
+            "There are not two looks at the disk, an open hour apart.", hint="More --minutes, or a smaller --warm-up."
+        )
     found = {}
     for folder in sorted(set(first) | set(last)):
         (size, files), (size_now, files_now) = first.get(folder, (0, 0)), last.get(folder, (0, 0))

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.bar_audit import Audit
 from benchmarks.node_faults import FAULTS
-from benchmarks.nodes import BEGIN, END, fault_of, judge, placed, section
+from benchmarks.nodes import BEGIN, END, fault_of, judge, section
+from benchmarks.placed_section import placed
 from benchmarks.private_installation import chosen
 from market.errors import InputError
 from market.market_clock import MarketClock

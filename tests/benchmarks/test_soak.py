@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.http_load import kind_of
 from benchmarks.soak_page import BEGIN, END, page
-from benchmarks.soak_samples import ERROR, Disk, LogReader, Process, Sample, disk, memory_mb, role_of
+from benchmarks.soak_samples import ERROR, Disk, Process, Sample, disk, error_lines, memory_mb, role_of
 from benchmarks.soak_verdict import (
     disk_growth,
     failed_answers,
@@ -24,6 +24,7 @@ from benchmarks.soak_verdict import (
     roles,
     unbounded,
 )
+from market.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,8 @@ def test_disk_per_market_day_and_what_nothing_bounds() -> None:
     assert found["ray/new"] == {"mb": 0.01, "mb_more": 0.01, "mb_a_day": 1.0, "files": 1, "files_a_day": 100}
     assert list(found) == ["home/strange", "home/data/bars", "ray/new"]
     assert unbounded(found) == ["home/strange grew by 4.0 MB, and nothing bounds it"]
+    with pytest.raises(InputError, match="two looks"):
+        disk_growth([last], 4.0)
 
 
 def test_folders_are_named_without_dates_and_hashes(tmp_path: Path) -> None:
@@ -150,14 +153,14 @@ def test_lines_of_errors(line: str, wrong: bool) -> None:
     assert bool(ERROR.search(line.encode())) is wrong
 
 
-def test_logs_are_read_on(tmp_path: Path) -> None:
-    log, reader = tmp_path / "a" / "head.log", LogReader({"home": tmp_path})
-    log.parent.mkdir()
-    log.write_text("fine\nERROR one\n")
-    assert reader.errors() == ["head.log: ERROR one"]
-    log.write_text(log.read_text() + "ERROR two\n")
-    assert reader.errors() == ["head.log: ERROR two"]
-    assert reader.errors() == []
+def test_errors_are_found_in_logs_old_and_new(tmp_path: Path) -> None:
+    logs = tmp_path / "a"
+    logs.mkdir()
+    (logs / "head.log").write_text("fine\nERROR one\n")
+    (logs / "head.log.1").write_text("ERROR before\n")
+    (logs / "errors.json").write_text("ERROR is no log\n")
+    (logs / "same.log").symlink_to(logs / "head.log")
+    assert sorted(error_lines({"home": tmp_path})) == ["head.log.1: ERROR before", "head.log: ERROR one"]
 
 
 def test_failed_answers() -> None:
