@@ -38,8 +38,17 @@ def fill(settings: Settings, progress: Progress) -> None:
         deployed = beside.submit(deploy, settings)
         _backfill(settings, progress)
         _champions(settings, progress)
-        _await(deployed, lambda: progress.doing("deploying the HTTP side"))
+        _await(deployed, lambda: progress.doing(_deploying(settings)))
     progress.say(f"HTTP side deployed on port {settings.port}")
+
+
+def _deploying(settings: Settings) -> str:
+    import ray
+
+    from serve_app.placement import missing
+
+    awaited = missing(settings, {node["Labels"].get("role", "") for node in ray.nodes() if node["Alive"]})
+    return f"waiting for {awaited}" if awaited else "deploying the HTTP side"
 
 
 def _await(future: Future[Any], meanwhile: Callable[[], None]) -> Any:

@@ -6,6 +6,8 @@ new version beside the old one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from configs.settings import LOOPBACK, Settings
 
 WHERE_THE_HOME_IS = {"role": "!in(mt5,train)"}  # a node that only trains has not the home, either
@@ -18,3 +20,11 @@ def of_replicas(settings: Settings) -> dict[str, str]:
     if settings.serve_proxy == "haproxy" and settings.client_host in LOOPBACK:
         return ON_THE_HEAD
     return OFF_THE_HEAD if settings.http_nodes == "serve" else WHERE_THE_HOME_IS
+
+
+def missing(settings: Settings, roles: Collection[str]) -> str:
+    """Which node replicas wait for, `roles` being those of the nodes that are there; "" when they need not wait."""
+    selector = of_replicas(settings)
+    if selector == OFF_THE_HEAD and OFF_THE_HEAD["role"] not in roles:
+        return "a machine that serves: `lstmc node worker --start --serve` there, or LSTMC_HTTP_NODES=all"
+    return ""
