@@ -127,7 +127,7 @@ def section(seen: Sequence[Seen], command: str, rate: float, when: datetime, old
         "`lstmc up`, `lstmc node worker --start --serve` and `python -m mt5_actor_windows.node` start, each under a supervisor; the head's state is in Redis.",
         "Head and worker have an HTTP replica and an HAProxy each, and nginx stands before both at the switch, where a",
         f"client asks it {rate:g} times a second and repeats nothing. Out is the time from the fault to the end of the last failed GET. Healed is",
-        "the time from the fault's end (a kill has none) until all nodes are there and a newer forecast is served that is not stale. Lost, doubled: stored bars",
+        "the time from the fault's end (a kill has none) until all nodes are there, the head has deployed all, and a newer forecast is served that is not stale. Lost, doubled: stored bars",
         "against the simulated market's own, all of them. Wrong: forecasts whose price is not the market's, that come from the future, or are late without",
         "saying stale. Load: the machine's load average.",
         "",

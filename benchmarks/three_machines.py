@@ -211,11 +211,15 @@ class ThreeMachines:
                 continue
         return found - {"ray::IDLE"}
 
+    def is_up(self) -> bool:
+        """The head's newest start, which its supervisor may have made, is over: it has nothing left to deploy."""
+        return "forecasts are served" in self.units[HEAD].said.rpartition("head started")[2]
+
     def is_well(self, newer_than: str) -> bool:
         """All nodes are there, and a forecast at a later close than `newer_than` is served and not stale."""
         forecast = self.forecast()
         fresh = forecast.get("stale") is False and forecast["as_of"] > newer_than
-        return fresh and self.are_all_there()
+        return fresh and self.are_all_there() and self.is_up()
 
 
 @contextmanager

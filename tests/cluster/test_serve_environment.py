@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import socketserver
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from cluster.nodes import ray_environment, temp_dir
+from cluster.nodes import free_ports, ray_environment, temp_dir
 from cluster.serve_environment import PROGRAM, SUPERVISION, bundled_haproxy, replica_environment, serve_environment
 from configs.settings import ensure_secrets, make_settings
 from serve_app.placement import missing, of_replicas
@@ -106,10 +111,57 @@ def test_the_program_puts_the_configuration_right_and_haproxy_takes_it(tmp_path:
     assert done.returncode == 0, done.stderr
     said = config.read_text()
     assert re.findall(r"bind (\S+)", said) == ["127.0.0.1:23001", f"{host}:23002", "127.0.0.1:23003"]
-    assert "errorfile" not in said
+    assert "500.http" not in said
     assert "mode 600 level admin" in said
     assert "option forwardfor" in said
     assert "set-header x-request-disconnect-disabled ?1 if { path_beg /api/v1/predictions/ }" in said
+
+
+def test_what_haproxy_says_of_its_own_is_a_problem_that_says_when_to_come_again(tmp_path: Path) -> None:
+    """No server there (its own 503), one that hangs up (its own 502), none at all (Ray's plain 404), Serve's plain text."""
+    config, (port, statistics, metrics, gone) = tmp_path / "haproxy.cfg", free_ports(4)
+    with (
+        plain_server(b"") as silent,
+        plain_server(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n\r\n") as plain,
+    ):
+        backends = {"none": None, "gone": gone, "silent": silent, "plain": plain}
+        lines = [f"backend {name}\n    server one 127.0.0.1:{there}\n" for name, there in backends.items() if there]
+        routes = "".join(f"    use_backend {name} if {{ path /{name} }}\n" for name in backends)
+        written = CONFIG.format(folder=tmp_path, host="127.0.0.1").replace(
+            "    default_backend", f"{routes}    default_backend"
+        )
+        written = written.replace("return status 404", "return status 404 content-type text/plain string none")
+        for old, new in (("23001", metrics), ("23002", port), ("23003", statistics)):
+            written = written.replace(old, str(new))
+        config.write_text(written + "".join(lines))
+        (tmp_path / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\n")
+        shell = os.environ | {"LSTMC_HAPROXY": bundled_haproxy()}
+        process = subprocess.Popen([PROGRAM, "-db", "-f", str(config)], env=shell)
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=8), trust_env=False) as client:
+                for name in backends:
+                    answer = client.get(f"http://127.0.0.1:{port}/{name}")
+                    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), name
+                    assert answer.headers["content-type"] == "application/problem+json"
+                    assert answer.json()["status"] == 503
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@contextmanager
+def plain_server(says: bytes) -> Iterator[int]:
+    """Hears a request, says that, and hangs up; its port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(says)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
