@@ -80,9 +80,17 @@ class BarStore:
     # -- reading
 
     def version(self) -> int:
-        """The newest version, -1 when nothing was ever written."""
-        table = self._open()
-        return -1 if table is None else table.version()
+        """The newest version, -1 when nothing was ever written. By the names in its log, which costs far less than to follow it."""
+        table = self._table or self._open()
+        if table is None:
+            return -1
+        newest = table.version()
+        while self._entry(newest + 1).exists():
+            newest += 1
+        if not self._entry(newest).exists():  # names that old are cleared away
+            table.update_incremental()
+            return table.version()
+        return newest
 
     def data_version(self) -> str:
         """`"bars@12"`, what a model or a forecast was made from."""
@@ -218,8 +226,10 @@ class BarStore:
 
     def _is_behind(self, version: int) -> bool:
         """Whether a newer one may be there. A look at the names in its log costs far less than asking Delta itself."""
-        own, next_one = (self.path / "_delta_log" / f"{n:020d}.json" for n in (version, version + 1))
-        return next_one.exists() or not own.exists()  # names that old are cleared away
+        return self._entry(version + 1).exists() or not self._entry(version).exists()
+
+    def _entry(self, version: int) -> Path:
+        return self.path / "_delta_log" / f"{version:020d}.json"
 
     def _at(self, version: int) -> DeltaTable | None:
         return None if version < 0 else DeltaTable(str(self.path), version=version)

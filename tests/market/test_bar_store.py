@@ -59,6 +59,22 @@ def test_append_read_tail(tmp_path: Path) -> None:
     assert found.schema == BAR_SCHEMA
 
 
+def test_versions_of_another_writer_are_seen_also_when_their_log_has_been_cleared(tmp_path: Path) -> None:
+    writer, reader = BarStore(tmp_path / "bars"), BarStore(tmp_path / "bars")
+    assert reader.version() == -1
+    for n in range(4):
+        writer.append(bars(n, 1))
+        assert reader.version() == n
+    assert reader.read().num_rows == 4
+    writer.append(bars(4, 1))
+    table = DeltaTable(str(tmp_path / "bars"))
+    table.create_checkpoint()
+    for n in range(5):
+        (tmp_path / "bars" / "_delta_log" / f"{n:020d}.json").unlink()
+    assert reader.version() == 4
+    assert reader.read().num_rows == 5
+
+
 def test_the_same_bars_again_make_no_version(tmp_path: Path) -> None:
     store = BarStore(tmp_path / "bars")
     store.append(bars(0, 10))
