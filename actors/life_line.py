@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import asyncio
 
-SECONDS = 1.0  # for an answer
+import structlog
+
+ANSWER_SECONDS = 0.5
+PAUSE_SECONDS = 60.0  # between two attempts to reach it
+_log = structlog.get_logger("lstmc.life_line")
 Line = tuple[str, int]  # address and port
 
 
@@ -24,6 +28,27 @@ class LifeLine:
             if self._server is None:
                 self._server = await asyncio.start_server(lambda _, writer: writer.close(), self._address, 0)
         return self._address, self._server.sockets[0].getsockname()[1]
+
+
+class WatchedLine:
+    """The other side. A refusal counts once the listener was reached: a firewall in between must not be taken for its end."""
+
+    def __init__(self, line: Line, pause: float = PAUSE_SECONDS) -> None:
+        self._line = line
+        self._reaching = asyncio.create_task(self._reach(pause))
+
+    def leave(self) -> None:
+        """Try no longer to reach it."""
+        self._reaching.cancel()
+
+    async def has_ended(self) -> bool:
+        """Whether nobody listens there any more. False where that cannot be said."""
+        return self._reaching.done() and not self._reaching.cancelled() and await is_refused(self._line)
+
+    async def _reach(self, pause: float) -> None:
+        while not await is_reached(self._line):
+            _log.warning("the rate limiter's life line is not reached", address=self._line[0], port=self._line[1])
+            await asyncio.sleep(pause)
 
 
 async def is_reached(line: Line) -> bool:
@@ -47,6 +72,6 @@ async def is_refused(line: Line) -> bool:
 
 
 async def _connect(line: Line) -> None:
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(ANSWER_SECONDS):
         _, writer = await asyncio.open_connection(*line)
     writer.close()

@@ -86,8 +86,8 @@ class LeaseBook:
     """Which slots of which subject are here, and how many each replica holds; together always `per_window`.
 
     `life` names this book: a replica that knows another one has to introduce itself. A book that was `reborn` knows
-    nothing of the one before it, so a subject's slots rest until every old lease and a window are over, except for those
-    that a replica shows until then, which shows only what is still its own.
+    nothing of the one before it, so a subject's slots rest for a lease and a window, except for those that a replica shows
+    until then. One that has not seen its book end stops using them with its lease; one that has goes on, and shows them.
     """
 
     def __init__(self, per_window: int, now: Callable[[], float], *, reborn: bool = False) -> None:
@@ -99,13 +99,24 @@ class LeaseBook:
         self._heard: dict[str, float] = {}
 
     def introduce(self, replica: str, shown: dict[str, Lot]) -> dict[str, int]:
-        """A replica comes, from another book perhaps, with the slots it has -> how many of each subject it may keep."""
+        """A replica comes, from another book perhaps, with the slots it has -> how many of each subject it may keep.
+
+        It may come again because it was not answered: then it has no more than what it was allowed before.
+        """
         now = self._expire()
-        self._end_lease(replica, now)  # its earlier introduction was not heard of
+        had = {subject: holders.pop(replica, 0) for subject, holders in self._held.items()}
         kept = {}
         for subject, lot in shown.items():
+            again = min(lot.count, had.get(subject, 0))
+            had[subject] = had.get(subject, 0) - again
+            kept[subject] = again
             if now < self._unknown_until:
-                kept[subject] = self._give_unknown(subject, replica, lot.count)
+                kept[subject] += self._take_unknown(subject, lot.count - again)
+            if kept[subject]:
+                self._held.setdefault(subject, {})[replica] = kept[subject]
+        for subject, count in had.items():
+            if count:
+                self._slots(subject).add(Lot(0, (WINDOW_SECONDS,) * count), now)
         self._heard[replica] = now
         return kept
 
@@ -165,13 +176,12 @@ class LeaseBook:
             self._here[subject] = slots
         return self._here[subject]
 
-    def _give_unknown(self, subject: str, replica: str, count: int) -> int:
+    def _take_unknown(self, subject: str, count: int) -> int:
+        """How many of `count` there were."""
         here = self._slots(subject)
         count = min(count, here.resting.count(self._unknown_until))
         for _ in range(count):
             here.resting.remove(self._unknown_until)
-        if count:
-            self._held.setdefault(subject, {})[replica] = count
         return count
 
     def _expire(self) -> float:

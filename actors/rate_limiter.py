@@ -11,37 +11,46 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+import structlog
+
 from actors.life_line import LifeLine, Line
 from actors.rate_leases import Grant, LeaseBook, Lot
 
+_log = structlog.get_logger("lstmc.rate_limiter")
 POLL_SECONDS = 1.0
 RECALL_SECONDS = 1.0  # a replica that does not answer by then is not waited for
 
 
 class RateLimiterActor:
-    """What replicas call. All answers but the first are None to whoever has to introduce itself."""
+    """What replicas call. All answers but the first are None to whoever has to introduce itself. `address`: of its node,
+    for a life line."""
 
     def __init__(
         self,
         per_minute: int,
         *,
         reborn: bool = False,
-        address: str = "127.0.0.1",
+        address: str | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._life_line = LifeLine(address)
+        self._life_line = LifeLine(address) if address else None
         self._book = LeaseBook(per_minute, now, reborn=reborn)
         self._recalled: dict[str, set[str]] = defaultdict(set)
         self._polls: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._came_back = asyncio.Condition()
 
-    async def introduce(self, replica: str, shown: dict[str, Lot]) -> tuple[str, dict[str, int]]:
-        """The book's life, and how many slots of each subject the replica may keep."""
-        return self._book.life, self._book.introduce(replica, shown)
+    async def introduce(self, replica: str, shown: dict[str, Lot]) -> tuple[str, dict[str, int], Line | None]:
+        """The book's life, how many slots of each subject the replica may keep, and what refuses connections once this
+        process has ended; then nobody gets slots of it any more."""
+        return self._book.life, self._book.introduce(replica, shown), await self._line()
 
-    async def life_line(self) -> Line:
-        """What refuses connections once this process has ended; then nobody gets slots of it any more."""
-        return await self._life_line.open()
+    async def _line(self) -> Line | None:
+        """None when it cannot listen on its node's address: replicas then go by their leases alone."""
+        try:
+            return await self._life_line.open() if self._life_line else None
+        except OSError as error:
+            _log.warning("no life line", reason=str(error))
+            return None
 
     async def poll(self, replica: str, life: str) -> list[str] | None:
         """The subjects whose slots are to be given back; empty after POLL_SECONDS."""

@@ -235,6 +235,6 @@ FAULTS = (
     Fault("store_full", "the bar store's file system is full", _store_refuses(_as_it_is, f"size={STORE_BYTES}"), SERVES_ON),
     Fault("store_read_only", "the bar store's file system is read-only", _store_refuses(lambda _: "ro", "rw"), SERVES_ON),
     Fault("clock_off", f"the mt5 node's clock {CLOCK_OFF // 60} min ahead", clock_off, "no bar from the future; the clock is named", heal_s=120),
-    Fault("head_killed", "kill -9 of the head's control store (GCS)", head_killed, "back within 2 min, nothing lost", 120, 180),
-    Fault("redis_killed", "kill -9 of the Redis that holds the head's state", redis_killed, "back within 2 min, nothing lost", 120, 180),
+    Fault("head_killed", "kill -9 of the head's control store (GCS)", head_killed, "no failed GET, back within 2 min, nothing lost", heal_s=120),
+    Fault("redis_killed", "kill -9 of the Redis that holds the head's state", redis_killed, "GETs fail for 10 s at most, back within 2 min, nothing lost", 10, 120),
 )  # fmt: skip

@@ -32,7 +32,7 @@ from benchmarks.soak_verdict import disk_growth, failed_answers, gone, left_behi
 from cluster import health
 from cluster.attach import heed_stop_signals
 from cluster.run_record import read_run
-from market.errors import ClusterError
+from market.errors import ClusterError, InputError
 from market.market_clock import open_time_between
 from market.symbols import CATALOGUE
 
@@ -204,6 +204,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--streams", type=int, default=4, help="held open")
     parser.add_argument("--out", type=Path, help="write the tables between their markers in this page")
     given = parser.parse_args(argv)
+    if given.warm_up >= given.minutes:
+        raise InputError("Nothing would be judged.", hint="More --minutes, or a smaller --warm-up.")
     heed_stop_signals()
     load, watch = ["--paths", ",".join(PATHS), "--conditional", "--streams", str(given.streams)], Watch()
     with installation(given.rate, symbols=",".join(SYMBOLS), speed=given.speed, load=load) as made:

@@ -21,9 +21,21 @@ from market.errors import InputError
 MEMORY_PERCENT = 5.0  # over the time looked at
 MEMORY_MB = 2.0  # less than this is an allocator's, whatever its share of a small process
 HANDLES = 1.0  # over the time looked at, and a twentieth of them
+HANDLES_BOUND = {"log monitor": 240}  # of each process: Ray closes the logs of ended workers when it has 200 open
 DISK_MB = 0.1  # over the time looked at, of a folder that nothing is known to bound
 PRESENT = 0.95  # of the samples: a process that lives from the warm-up to the end
-COMES_AND_GOES = ("job", "JobSupervisor", "idle worker", "worker", "sh", "sleep", "nice", "python", "python3.11")
+COMES_AND_GOES = (
+    "job",
+    "JobSupervisor",
+    "fit_unit",
+    "idle worker",
+    "worker",
+    "sh",
+    "sleep",
+    "nice",
+    "python",
+    "python3.11",
+)
 GOOD = ("ok", "not modified", "update")
 KEEPERS = {  # folders, as a shell would match them -> what bounds them
     "home/data/bars*": "grows by design, a row a bar; files of old versions go after 30 days",
@@ -65,7 +77,8 @@ class Role:
         found = []
         if self.memory.percent >= MEMORY_PERCENT and self.memory.growth >= MEMORY_MB:
             found.append(f"{self.role}: memory grew by {self.memory.growth:.1f} MB ({self.memory.percent:.1f} %)")
-        if self.handles.growth >= HANDLES + self.handles.level / 20:
+        bounded = self.handles.level + self.handles.growth < self.processes * HANDLES_BOUND.get(self.role, 0)
+        if self.handles.growth >= HANDLES + self.handles.level / 20 and not bounded:
             found.append(f"{self.role}: {self.handles.growth:.0f} more file handles")
         return found
 
@@ -132,7 +145,8 @@ def disk_growth(disks: Sequence[Disk], market_days: float) -> dict[str, dict[str
     wall_days = (disks[-1].at - disks[0].at) / 86_400
     if not market_days or not wall_days:
         raise InputError(
-            "There are not two looks at the disk, an open hour apart.", hint="More --minutes, or a smaller --warm-up."
+            "The disk was not looked at twice while the market was open.",
+            hint="More --minutes, or a smaller --warm-up.",
         )
     found = {}
     for folder in sorted(set(first) | set(last)):

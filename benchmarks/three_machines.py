@@ -121,7 +121,7 @@ class ThreeMachines:
 
     def environment(self, name: str) -> dict[str, str]:
         address = self.wire.addresses[HEAD]
-        more = {"LSTMC_HEAD_HOST": address, "LSTMC_CLIENT_HOST": "0.0.0.0", "LSTMC_MT5_NODE": "elsewhere", "LSTMC_REQUESTS_PER_MINUTE": "1000000"}  # fmt: skip
+        more = {"LSTMC_HEAD_HOST": address, "LSTMC_CLIENT_HOST": "0.0.0.0", "LSTMC_MT5_NODE": "elsewhere", "LSTMC_REQUESTS_PER_MINUTE": "1200"}  # fmt: skip
         redis = {"LSTMC_REDIS_ADDRESS": f"127.0.0.1:{REDIS_PORT}"} if self.redis else {}
         told = more | redis | dict(self.head_settings) if name == HEAD else {}
         return shell(self.home(name), TMPDIR=str(TEMPORARY), **told)
@@ -145,7 +145,7 @@ class ThreeMachines:
         words = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--appendonly", "yes"]
         words += ["--dir", str(self.folder)]
         command = self.command(HEAD, *words)
-        self.units["redis"] = Unit(command, self.environment(HEAD), self.folder / "redis.log", rest=1.0)
+        self.units["redis"] = Unit(command, os.environ, self.folder / "redis.log", rest=1.0)
 
     def _words(self, name: str) -> list[str]:
         head, own = self.wire.addresses[HEAD], self.wire.addresses[name]
@@ -249,8 +249,8 @@ def three_machines(rate: float, *, redis: bool = False) -> Iterator[ThreeMachine
 
 def prepare(made: ThreeMachines, stack: ExitStack) -> None:
     """Homes, tokens, and that nothing of it is left when `stack` ends."""
-    TEMPORARY.mkdir()
-    stack.callback(shutil.rmtree, TEMPORARY)
+    TEMPORARY.mkdir(exist_ok=True)
+    stack.callback(shutil.rmtree, TEMPORARY, ignore_errors=True)
     for name in made.wire.addresses:
         made.home(name).mkdir(exist_ok=True)
         made.temporary(name).mkdir()

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -45,9 +46,11 @@ def fill(settings: Settings, progress: Progress) -> None:
 def _deploying(settings: Settings) -> str:
     import ray
 
-    from serve_app.placement import missing
+    from serve_app.placement import awaited_machine
 
-    awaited = missing(settings, {node["Labels"].get("role", "") for node in ray.nodes() if node["Alive"]})
+    awaited = ""
+    with suppress(ray.exceptions.RayError):  # it is said again in a moment
+        awaited = awaited_machine(settings, {node["Labels"].get("role", "") for node in ray.nodes() if node["Alive"]})
     return f"waiting for {awaited}" if awaited else "deploying the HTTP side"
 
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from actors.exporter import export_forever
 from actors.figures import of_replica
-from actors.life_line import Line, is_reached, is_refused
+from actors.life_line import WatchedLine
 from configs.settings import load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
@@ -33,8 +33,7 @@ from serve_app.rate_limit import RateLimiter
 
 APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
-BOOK_SECONDS = 4.0  # for an answer of the rate limiter
-POLL_SECONDS = 2.5  # the same, of which it waits one; two of them in a lease, so that its end is seen before that
+BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
 HEALTH = {"health_check_period_s": 1, "health_check_timeout_s": 30}  # also how soon a dead replica is seen
@@ -105,32 +104,29 @@ class RemoteBook:
         from actors import handles
 
         self._actor = NamedActor(handles.rate_limiter)
-        self._line: Line | None = None
+        self._watched: WatchedLine | None = None
 
     async def introduce(self, *words: Any) -> Any:
-        async with asyncio.timeout(BOOK_SECONDS):
-            told = await self._actor.call("introduce", *words)
-            self._line = await self._find_line()
-        return told
-
-    async def _find_line(self) -> Line | None:
-        """None where a firewall is in between, which would be taken for a book that has ended."""
-        try:
-            line: Line = await self._actor.call("life_line")
-        except AttributeError:  # of an older version: `lstmc roll` leaves it as it is
-            return None
-        return line if await is_reached(line) else None
+        life, kept, *line = await self._call(
+            "introduce", *words
+        )  # no line from an older version, which a roll leaves there
+        if self._watched is not None:
+            self._watched.leave()
+        self._watched = WatchedLine(line[0]) if line and line[0] else None
+        return life, kept
 
     async def poll(self, *words: Any) -> Any:
-        async with asyncio.timeout(POLL_SECONDS):
-            return await self._actor.call("poll", *words)
+        return await self._call("poll", *words)
 
     async def exchange(self, *words: Any) -> Any:
-        async with asyncio.timeout(BOOK_SECONDS):
-            return await self._actor.call("exchange", *words)
+        return await self._call("exchange", *words)
 
     async def has_ended(self) -> bool:
-        return self._line is not None and await is_refused(self._line)
+        return self._watched is not None and await self._watched.has_ended()
+
+    async def _call(self, method: str, *words: Any) -> Any:
+        async with asyncio.timeout(BOOK_SECONDS):
+            return await self._actor.call(method, *words)
 
 
 def build(args: dict[str, Any]) -> serve.Application:

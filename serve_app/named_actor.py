@@ -20,12 +20,12 @@ class NamedActor:
 
     async def call(self, method: str, *words: Any) -> Any:
         """Raises what the actor raises, or that there is none. To be given up after a time of the caller's own."""
-        if self._actor is None:
+        actor = self._actor
+        if actor is None:
             if self._finding is None:
                 self._finding = asyncio.create_task(asyncio.to_thread(self._find))
                 self._finding.add_done_callback(self._found)
-            await asyncio.shield(self._finding)
-        actor = self._actor
+            actor = self._actor = await asyncio.shield(self._finding)
         try:
             return await getattr(actor, method).remote(*words)
         except BaseException:
@@ -35,5 +35,5 @@ class NamedActor:
 
     def _found(self, finding: asyncio.Task[Any]) -> None:
         self._finding = None
-        if not finding.cancelled() and finding.exception() is None:
-            self._actor = finding.result()
+        if not finding.cancelled():
+            finding.exception()  # nobody may be waiting for it any more

@@ -22,7 +22,7 @@ def of_replicas(settings: Settings) -> dict[str, str]:
     return OFF_THE_HEAD if settings.http_nodes == "serve" else WHERE_THE_HOME_IS
 
 
-def missing(settings: Settings, roles: Collection[str]) -> str:
+def awaited_machine(settings: Settings, roles: Collection[str]) -> str:
     """Which node replicas wait for, `roles` being those of the nodes that are there; "" when they need not wait."""
     selector = of_replicas(settings)
     if selector == OFF_THE_HEAD and OFF_THE_HEAD["role"] not in roles:

@@ -23,6 +23,8 @@ from serve_app.problems import Problem, unavailable
 
 ASK_SECONDS = 3.0  # a book that is started again is back by then
 PAUSE_SECONDS = 0.1  # between two attempts to reach it
+WATCH_SECONDS = 0.5  # between two looks at whether the book has ended, while nothing is heard of it
+QUIET_SECONDS = 2.0  # since the last word of it was sent; it lets a poll wait one
 ALONE_SECONDS = 120.0  # without a book, while the head starts again; its successor might be out of our reach
 IDLE_SECONDS = 30.0  # between two looks for subjects that have not asked for a window
 _log = structlog.get_logger("lstmc.api")
@@ -36,7 +38,7 @@ class Book(Protocol):
     async def exchange(self, replica: str, life: str, subject: str, lot: Lot, wanted: int) -> Grant | None: ...
 
     async def has_ended(self) -> bool:
-        """Whether the book that was last introduced to grants nothing any more, for certain."""
+        """Whether the book that was last introduced to grants nothing any more, for certain. Never raises."""
 
 
 @dataclass
@@ -82,10 +84,8 @@ class RateLimiter:
         account, now = self._accounts[subject], self._now()
         if self._book is None or now < account.refused_until:
             raise self._too_many(account, now)
-        if self._alone_until is not None and now < self._lease_until and account.slots.resting:
-            # To a book that has ended they would be lost.
-            account.refused_until = account.slots.resting[0]
-            raise self._too_many(account, now)
+        if self._alone_until is not None and account.slots.resting:
+            raise self._refusal_alone(account, now)
         waiter = asyncio.get_running_loop().create_future()
         account.waiters.append((waiter, now))
         self._begin_exchange(subject, account)
@@ -93,6 +93,11 @@ class RateLimiter:
 
     async def follow(self) -> None:
         """Keep the lease and give back what is recalled, for ever."""
+        await asyncio.gather(self._poll_forever(), self._watch_forever())
+
+    # Inside
+
+    async def _poll_forever(self) -> None:
         assert self._book is not None
         looked, reached = self._now(), True
         while True:
@@ -119,7 +124,12 @@ class RateLimiter:
                 account.recalled = True
                 self._begin_exchange(subject, account)
 
-    # Inside
+    async def _watch_forever(self) -> None:
+        """A poll may hang until long after the lease."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._lease_until - self._now() < LEASE_SECONDS - QUIET_SECONDS:
+                await self._stay_alone()
 
     def _open(self, subject: str) -> _Account:
         if subject not in self._accounts:
@@ -142,6 +152,12 @@ class RateLimiter:
         until = account.refused_until if self._book else account.slots.resting[0]
         return _too_many(Budget(self._per_minute, 0, max(1, math.ceil(until - now))))
 
+    def _refusal_alone(self, account: _Account, now: float) -> Problem:
+        """With slots that rest here; without any, a book that comes back soon is waited for."""
+        if now >= self._lease_until:
+            return _away()
+        return _too_many(Budget(self._per_minute, 0, max(1, math.ceil(account.slots.resting[0] - now))))
+
     def _begin_exchange(self, subject: str, account: _Account) -> None:
         if account.exchange is None:
             account.exchange = asyncio.create_task(self._exchanges(subject, account))
@@ -163,11 +179,15 @@ class RateLimiter:
         """Give back all, take what is granted; whether the book answered. What is on its way when it dies is lost: it
         may have reached somebody."""
         assert self._book is not None
+        if self._alone_until is not None:  # what is sent to a book that has ended is lost
+            return False
         sent, life, introductions = self._now(), self._life, self._introductions
         try:
             lot = account.slots.empty(sent)
             grant = await self._book.exchange(self._replica, life, subject, lot, len(account.waiters))
-            if grant is None:
+            if grant is None:  # it does not know us, so it has not taken the lot
+                if introductions == self._introductions:
+                    account.slots.add(lot, sent)
                 await self._introduce(introductions)
                 return True
         except Exception as error:
@@ -192,6 +212,8 @@ class RateLimiter:
                 waiter.set_result(self._budget(account, now))
             elif now < account.refused_until:
                 waiter.set_exception(self._too_many(account, now))
+            elif self._alone_until is not None and account.slots.resting:
+                waiter.set_exception(self._refusal_alone(account, now))
             elif now - since > ASK_SECONDS:
                 waiter.set_exception(_away())
             else:
@@ -205,8 +227,10 @@ class RateLimiter:
     async def _stay_alone(self) -> None:
         """What is held here stays ours while the lease has not ended before the book has: nobody else can have got it."""
         assert self._book is not None
-        asked = self._now()
-        if asked < self._lease_until and await self._book.has_ended():
+        asked, introductions = self._now(), self._introductions
+        if asked >= self._lease_until or not await self._book.has_ended():
+            return
+        if introductions == self._introductions and self._now() < self._lease_until:
             if self._alone_until is None:
                 self._alone_until = asked + ALONE_SECONDS
             self._lease_until = max(self._lease_until, min(asked + LEASE_SECONDS, self._alone_until))
@@ -219,12 +243,13 @@ class RateLimiter:
             if introductions != self._introductions:
                 return
             sent = self._now()
-            ours = self._accounts if sent < self._lease_until else {}
+            # Once the book was seen to end within our lease nobody else can get them, used or not.
+            ours = self._accounts if sent < self._lease_until or self._alone_until is not None else {}
             shown = {s: lot for s, account in ours.items() if (lot := account.slots.look(sent)).count}
             life, kept = await self._book.introduce(self._replica, shown)
             for subject, account in self._accounts.items():
                 account.slots.keep(kept.get(subject, 0))
-                account.left = 0
+                account.left, account.refused_until = 0, 0.0
             self._life, self._lease_until, self._alone_until = life, sent + LEASE_SECONDS, None
             self._introductions += 1
 

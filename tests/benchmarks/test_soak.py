@@ -15,6 +15,8 @@ from benchmarks.http_load import kind_of
 from benchmarks.soak_page import BEGIN, END, page
 from benchmarks.soak_samples import ERROR, Disk, Process, Sample, disk, error_lines, memory_mb, role_of
 from benchmarks.soak_verdict import (
+    Growth,
+    Role,
     disk_growth,
     failed_answers,
     gone,
@@ -96,6 +98,12 @@ def test_file_handles_that_grow_are_told() -> None:
     assert not any(one.wrong for one in roles(steady))
 
 
+def test_logs_that_ray_closes_at_a_bound_are_no_leak() -> None:
+    monitor = Growth(80.0, 0.0)
+    assert Role("log monitor", 2, monitor, Growth(150.0, 60.0)).wrong == []
+    assert Role("log monitor", 2, monitor, Growth(450.0, 60.0)).wrong == ["log monitor: 60 more file handles"]
+
+
 def test_who_died_and_what_jobs_left_behind() -> None:
     before = Sample(0.0, {"1": Process("Api", 1, 1), "2": Process("raylet", 1, 1), "3": Process("idle worker", 1, 1)})
     after = Sample(9.0, {"4": Process("Api", 1, 1), "2": Process("raylet", 1, 1), "5": Process("JobSupervisor", 1, 1)})
@@ -113,7 +121,7 @@ def test_disk_per_market_day_and_what_nothing_bounds() -> None:
     assert found["ray/new"] == {"mb": 0.01, "mb_more": 0.01, "mb_a_day": 1.0, "files": 1, "files_a_day": 100}
     assert list(found) == ["home/strange", "home/data/bars", "ray/new"]
     assert unbounded(found) == ["home/strange grew by 4.0 MB, and nothing bounds it"]
-    with pytest.raises(InputError, match="two looks"):
+    with pytest.raises(InputError, match="twice"):
         disk_growth([last], 4.0)
 
 

@@ -14,7 +14,7 @@ import pytest
 from cluster import nodes
 from cluster.serve_environment import PROGRAM
 from cluster.worker_node import worker_environment
-from configs.ray_traces import RAY_LOG_LIMITS
+from configs.ray_traces import RAY_LOG_LIMITS, RAY_MEMORY_LIMITS
 from configs.settings import Settings, ensure_secrets, make_settings
 from market.errors import ConfigError, PortInUse
 
@@ -76,7 +76,7 @@ def test_children_find_our_python_our_code_our_token(settings: Settings, monkeyp
     assert environment["RAY_worker_niceness"] == "0"
     assert environment["FORWARDED_ALLOW_IPS"] == "none"  # or a client on loopback could say where it comes from
     assert "RAY_ADDRESS" not in environment  # somebody else's cluster
-    assert environment.items() >= RAY_LOG_LIMITS.items()
+    assert environment.items() >= (RAY_LOG_LIMITS | RAY_MEMORY_LIMITS).items()
 
 
 def test_the_token_is_private(settings: Settings) -> None:

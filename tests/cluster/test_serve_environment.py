@@ -18,7 +18,7 @@ import pytest
 from cluster.nodes import free_ports, ray_environment, temp_dir
 from cluster.serve_environment import PROGRAM, SUPERVISION, bundled_haproxy, replica_environment, serve_environment
 from configs.settings import ensure_secrets, make_settings
-from serve_app.placement import missing, of_replicas
+from serve_app.placement import awaited_machine, of_replicas
 
 CONFIG = """global
     stats socket {folder}/admin.sock mode 666 level admin expose-fd listeners
@@ -96,9 +96,9 @@ def test_replicas_are_where_the_proxy_reaches_them(
 
 def test_replicas_that_may_be_on_workers_only_wait_for_one(tmp_path: Path) -> None:
     elsewhere = make_settings(home=tmp_path, client_host="0.0.0.0", http_nodes="serve")
-    assert "node worker --start --serve" in missing(elsewhere, {"head", "mt5", "train"})
-    assert missing(elsewhere, {"head", "serve"}) == ""
-    assert missing(make_settings(home=tmp_path), {"head"}) == ""
+    assert "node worker --start --serve" in awaited_machine(elsewhere, {"head", "mt5", "train"})
+    assert awaited_machine(elsewhere, {"head", "serve"}) == ""
+    assert awaited_machine(make_settings(home=tmp_path), {"head"}) == ""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "*"])  # "*" is what Ray makes of 0.0.0.0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.rate_leases import LEASE_SECONDS, WINDOW_SECONDS
+from actors.rate_leases import LEASE_SECONDS, WINDOW_SECONDS, LeaseBook, Lot
 from actors.rate_limiter import RateLimiterActor
 from serve_app.problems import Problem
 from serve_app.rate_limit import ALONE_SECONDS, RateLimiter
@@ -28,6 +28,7 @@ class Cluster:
         self.now = asyncio.get_running_loop().time
         self.book = RateLimiterActor(limit, now=self.now)
         self.up = True
+        self.hangs = False  # whether a question to a book that is away takes its time
         self.silent = False  # whether nobody can say that the book has ended
         self.calls = 0
         self.replicas: list[RateLimiter] = []
@@ -83,9 +84,9 @@ class Wire:
 
     async def introduce(self, *words: Any) -> Any:
         book = self.cluster.book
-        told = await self._carry("introduce", *words)
+        life, kept, _ = await self._carry("introduce", *words)
         self.met = book
-        return told
+        return life, kept
 
     async def poll(self, *words: Any) -> Any:
         return await self._carry("poll", *words)
@@ -107,6 +108,7 @@ class Wire:
         book = self.cluster.book
         await self._travel()
         if book is not self.cluster.book or not self.cluster.up:
+            await asyncio.sleep(4.0 if self.cluster.hangs else 0.0)  # as while the control store is away, too
             raise ConnectionError("the book is away")
         answer = await getattr(book, method)(*words)
         await self._travel()
@@ -246,6 +248,42 @@ def test_a_book_that_has_ended_leaves_what_is_held_until_another_one_comes() -> 
     run(scene())
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_head_that_is_away_costs_no_request(hangs: bool) -> None:
+    """Questions to the book hang until the control store is back."""
+
+    async def scene() -> None:
+        cluster = Cluster(200, 2, random.Random(1))
+        cluster.hangs = hangs
+        await settle()
+        told = [await cluster.ask(n % 2) for n in range(4)]
+        cluster.crash_book()
+        for n in range(100):
+            told.append(await cluster.ask(n % 2))
+            await asyncio.sleep(1.0)
+            if n == 60:
+                cluster.restart_book()
+        assert set(told) == {200}
+        assert cluster.most_in_a_window() <= 200
+        cluster.end()
+
+    run(scene())
+
+
+def test_who_introduces_itself_again_takes_nothing_of_others() -> None:
+    """Its first introduction was taken, and the answer lost."""
+    now = [100.0]
+    book = LeaseBook(60, lambda: now[0], reborn=True)
+    assert book.introduce("a", {"desk": Lot(30)}) == {"desk": 30}
+    now[0] += 0.5
+    assert book.introduce("a", {"desk": Lot(20, (50.0,) * 10)}) == {"desk": 30}
+    now[0] += 2.0
+    assert book.introduce("b", {"desk": Lot(0, (59.0,) * 30)}) == {"desk": 30}
+    now[0] += WINDOW_SECONDS + LEASE_SECONDS - 3.0
+    assert (book.knows("a", book.life), book.knows("b", book.life)) == (False, False)  # their leases are over
+    assert book.usable("desk") == 0
+
+
 def test_alone_for_long_is_too_long() -> None:
     async def scene() -> None:
         cluster = Cluster(60, 1, random.Random(1))
@@ -286,12 +324,19 @@ DEEDS = st.lists(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(deeds=DEEDS, seed=st.integers(0, 2**32), lossy=st.booleans(), limit=st.integers(1, 8))
+@given(
+    deeds=DEEDS,
+    seed=st.integers(0, 2**32),
+    lossy=st.booleans(),
+    away=st.sampled_from(["refuses", "hangs", "is silent"]),
+    limit=st.integers(1, 8),
+)
 def test_never_more_than_the_limit_in_any_minute_whatever_happens(
-    deeds: list[tuple[str, int, float]], seed: int, lossy: bool, limit: int
+    deeds: list[tuple[str, int, float]], seed: int, lossy: bool, away: str, limit: int
 ) -> None:
     async def scene() -> None:
         cluster = Cluster(limit, 4, random.Random(seed), lossy=lossy)
+        cluster.hangs, cluster.silent = away != "refuses", away == "is silent"
         asked: list[asyncio.Task[int]] = []
         for deed, i, pause in deeds:
             if deed in ("ask", "burst"):
