@@ -16,7 +16,6 @@ from starlette.types import ASGIApp
 
 from actors.exporter import export_forever
 from actors.figures import of_replica
-from actors.life_line import WatchedLine
 from configs.settings import load_settings
 from market.forecasts import BoardUpdate
 from serve_app.api import make_api
@@ -30,10 +29,10 @@ from serve_app.on_demand import NICENESS, Batch, OnDemand, bar_store
 from serve_app.placement import WHERE_THE_HOME_IS, of_replicas
 from serve_app.predictor import Predictor, bundle_loader, bundle_trial
 from serve_app.rate_limit import RateLimiter
+from serve_app.remote_book import RemoteBook
 
 APP_NAME = "lstmc"
 SIBLING_SECONDS = 5.0
-BOOK_SECONDS = 4.0  # for an answer of the rate limiter, which lets a poll wait a second
 # Serving costs little CPU; what is not claimed here is left to training.
 CPUS_PER_REPLICA = 0.1
 HEALTH = {"health_check_period_s": 1, "health_check_timeout_s": 30}  # also how soon a dead replica is seen
@@ -53,7 +52,7 @@ class Api:
         self._settings = load_settings(home)
         self._board = board_for(self._settings)
         self._follower = Follower(self._board, _pull_from(NamedActor(handles.forecaster)))
-        self._limiter = RateLimiter(self._settings.requests_per_minute, RemoteBook())
+        self._limiter = RateLimiter(self._settings.requests_per_minute, RemoteBook(NamedActor(handles.rate_limiter)))
         await self._follower.fill(_ask_sibling)
         self._following = [asyncio.create_task(self._follower.forever()), asyncio.create_task(self._limiter.follow())]
 
@@ -95,38 +94,6 @@ def _pull_from(forecaster: NamedActor) -> Callable[[int | None], Awaitable[Board
 async def _ask_sibling() -> BoardUpdate | None:
     async with asyncio.timeout(SIBLING_SECONDS):
         return await serve.get_deployment_handle("Api", APP_NAME).board.remote()
-
-
-class RemoteBook:
-    """The actor of `actors.rate_limiter`."""
-
-    def __init__(self) -> None:
-        from actors import handles
-
-        self._actor = NamedActor(handles.rate_limiter)
-        self._watched: WatchedLine | None = None
-
-    async def introduce(self, *words: Any) -> Any:
-        life, kept, *line = await self._call(
-            "introduce", *words
-        )  # no line from an older version, which a roll leaves there
-        if self._watched is not None:
-            self._watched.leave()
-        self._watched = WatchedLine(line[0]) if line and line[0] else None
-        return life, kept
-
-    async def poll(self, *words: Any) -> Any:
-        return await self._call("poll", *words)
-
-    async def exchange(self, *words: Any) -> Any:
-        return await self._call("exchange", *words)
-
-    async def has_ended(self) -> bool:
-        return self._watched is not None and await self._watched.has_ended()
-
-    async def _call(self, method: str, *words: Any) -> Any:
-        async with asyncio.timeout(BOOK_SECONDS):
-            return await self._actor.call(method, *words)
 
 
 def build(args: dict[str, Any]) -> serve.Application:
