@@ -33,7 +33,7 @@ REPLICA = "ray::ServeReplica:lstmc:Api"
 UNIT = "fit_unit"
 START_SECONDS = 300.0  # the machine plays all of them
 BEFORE_SECONDS, AFTER_SECONDS, BACK_SECONDS = 5.0, 20.0, 120.0
-OFF_THE_HEAD = {"LSTMC_HTTP_NODES": "serve", "LSTMC_REQUESTS_PER_MINUTE": "100000000"}
+OFF_THE_HEAD = {"LSTMC_HTTP_NODES": "serve", "LSTMC_REQUESTS_PER_MINUTE": "1000000"}
 
 
 def names(workers: int) -> list[str]:

@@ -187,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="lstmc-bench-") as name:
         folder = Path(name)
         # One bar an hour, so that an ETag lasts as long as the run.
-        with live_cluster(folder / "home", "--speed", "1", LSTMC_REQUESTS_PER_MINUTE="100000000", **given) as settings:
+        with live_cluster(folder / "home", "--speed", "1", LSTMC_REQUESTS_PER_MINUTE="1000000", **given) as settings:
             figures = measure(settings, folder, options.rounds, options.seconds, options.connections)
             figures["proxy"] = settings.serve_proxy
     print(json.dumps(figures | {"command": "lstmc bench serve --json", "machine": machine()}))
