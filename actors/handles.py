@@ -97,6 +97,7 @@ COMMON: dict[str, Any] = {
     "max_restarts": -1,
     "max_task_retries": 0,
     "num_cpus": 0,
+    "enable_task_events": False,  # hundreds of calls a minute, which the control store would remember one by one
 }
 
 

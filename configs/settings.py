@@ -80,7 +80,8 @@ class Settings(BaseSettings):
     on_demand_queue: Annotated[int, Field(ge=1)] = 16  # calls that may wait, of each HTTP replica
     cors_origins: Names = ()  # pages elsewhere that may read the API, as https://desk.example
     trusted_proxies: Names = ()  # addresses or networks whose X-Forwarded-For is believed, as 127.0.0.1 for nginx
-    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60  # of each subject; a dead replica's are counted one by one
+    # Of each subject; bounded, since the slots of a replica that died are counted one by one.
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
     requests_per_minute_per_address: Annotated[int, Field(ge=1)] = 600  # without a good token; IPv6: of each /64
 
     train_on_start: bool = True
