@@ -119,6 +119,7 @@ def test_an_update_that_cannot_be_read_is_a_reason_too(
 ) -> None:
     asyncio.run(follower.catch_up())
     good = market.close_a_bar()
+    board.wall = lambda: 1_772_625_600.0  # an answer says when it was served
     before = board.forecast("EURUSD/H1")
     forecaster.board = replace(good, forecasts={"EURUSD/H1": {"as_of": None}})
     assert asyncio.run(follower.catch_up()) is True
