@@ -121,7 +121,7 @@ class ThreeMachines:
 
     def environment(self, name: str) -> dict[str, str]:
         address = self.wire.addresses[HEAD]
-        more = {"LSTMC_HEAD_HOST": address, "LSTMC_CLIENT_HOST": "0.0.0.0", "LSTMC_MT5_NODE": "elsewhere", "LSTMC_REQUESTS_PER_MINUTE": "1200"}  # fmt: skip
+        more = {"LSTMC_HEAD_HOST": address, "LSTMC_CLIENT_HOST": "0.0.0.0", "LSTMC_MT5_NODE": "elsewhere", "LSTMC_REQUESTS_PER_MINUTE": "6000"}  # fmt: skip
         redis = {"LSTMC_REDIS_ADDRESS": f"127.0.0.1:{REDIS_PORT}"} if self.redis else {}
         told = more | redis | dict(self.head_settings) if name == HEAD else {}
         return shell(self.home(name), TMPDIR=str(TEMPORARY), **told)
