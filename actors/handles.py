@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,6 @@ CALL_SECONDS = 60.0  # a deep backfill of one symbol; a wedged terminal must not
 MEET_SECONDS = 15.0  # an actor that has no node yet must not keep us from the next source
 PREDICT_SECONDS = 60.0
 WARM_SECONDS = 180.0
-SPARE_WALL = timedelta(seconds=2)  # around a close, of a clock that is sped up
 SCHEDULE_SECONDS = 20.0  # wall seconds between the scheduler's looks
 WATCH_SECONDS = 3600.0  # between its looks at the champions' live record
 STEP_SECONDS = 0.5  # wall seconds between the forecaster's looks at registry, spool and retries
@@ -293,7 +292,7 @@ class MarketDataActor:
     """Backfills, then polls; hands every closed bar to the forecaster. A crash loses nothing: see the module."""
 
     def __init__(self, home: str) -> None:
-        from actors.market_data import SPARE, MarketData
+        from actors.market_data import MarketData
         from market.bar_store import BarStore
 
         self._settings = load_settings(home)
@@ -305,7 +304,6 @@ class MarketDataActor:
             self._settings.history_days,
             self._settings.market_clock.now,
             tolerance=TOLERANCE * max(self._settings.speed, 1.0),
-            spare=max(SPARE, SPARE_WALL * self._settings.speed),
         )
         self._untold: dict[tuple[str, str], pa.Table] = {}  # closed bars, while the forecaster cannot be told of them
         self._progress: dict[str, Any] = {"done": 0, "total": 0, "symbol": "", "ready": False, "reason": ""}

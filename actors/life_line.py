@@ -47,7 +47,7 @@ class WatchedLine:
 
     async def _reach(self, pause: float) -> None:
         while not await is_reached(self._line):
-            _log.warning("the rate limiter's life line is not reached", address=self._line[0], port=self._line[1])
+            _log.warning("a life line is not reached", address=self._line[0], port=self._line[1])
             await asyncio.sleep(pause)
 
 
@@ -67,7 +67,7 @@ async def is_refused(line: Line) -> bool:
     except ConnectionRefusedError:
         return True
     except OSError:
-        return False
+        pass
     return False
 
 

@@ -38,7 +38,7 @@ REVISIT_BARS = 2  # asked for again with every new bar: a source may correct its
 RECHECK_BARS = 300  # asked for again with every start
 RECENT_BARS = 1000  # how far back polls look for holes
 REPAIR_EVERY = timedelta(hours=1)  # recent holes that should have bars, and a slice of old bars, are asked for again
-SPARE = timedelta(seconds=15)
+SPARE = timedelta(seconds=15)  # old bars are asked for only when none closes so soon
 ROUNDS = 4  # of a backfill, while answers still grow
 COOL_DOWN_SECONDS = 15.0  # a failed source is not asked first again before that
 OVERDUE_BARS, OVERDUE_POLLS = 3, 10  # a recording has ended, a holiday: look less often
@@ -51,8 +51,7 @@ T = TypeVar("T")
 class MarketData:
     """The only writer of the bar store. `sources`: (name, source), asked in this order; `now`: market time; `coverage`:
     the evidence, by default the file beside the store; `slice_bars`: old bars of a series asked for again every hour;
-    `tolerance`: how far ahead of `now` a source's clock may be, in market time; `spare`: around each close nothing is asked for
-    so long that can wait, in market time, too: the close is for forecasts.
+    `tolerance`: how far ahead of `now` a source's clock may be, in market time.
 
     `poll` and `backfill` belong to one thread; `tail`, `status` and `series` may be called from any.
     """
@@ -70,7 +69,6 @@ class MarketData:
         coverage: Coverage | None = None,
         slice_bars: int = SLICE_BARS,
         tolerance: timedelta = TOLERANCE,
-        spare: timedelta = SPARE,
     ) -> None:
         self._sources, self._store, self._now, self._monotonic = list(sources), store, now, monotonic
         self._symbols = tuple(symbols)
@@ -81,7 +79,7 @@ class MarketData:
         self._old_bars = RollingReread(self._coverage, slice_bars)
         self._unsettled: dict[Key, datetime] = {}  # the oldest recent hole that is not settled yet
         self._repair_at: datetime | None = None
-        self._tolerance, self._spare = tolerance, spare
+        self._tolerance = tolerance
         self._guard, self._old_guard = ClockGuard(), ClockGuard()  # an alarm over old bars says nothing of the polls
         self._lock = threading.Lock()  # of the store, which is not for two threads at once
         self._memory: dict[Key, pa.Table] = {}
@@ -146,7 +144,7 @@ class MarketData:
             self._outage(error)
         try:
             closed = self._take_in(answers, tell)
-            if not closed and not self._reason and self._is_between_closes(now):
+            if not closed and not self._reason and not self._is_busy(now + SPARE):
                 self._ask_again(now)
         except StoreUnavailable as error:
             self._outage(error)
@@ -216,10 +214,6 @@ class MarketData:
     def _is_busy(self, now: datetime) -> bool:
         """Whether a bar is to be had. A series that never had one is not waited for."""
         return any(self._last_close(key) is not None and self._is_due(key, now) for key in self._keys)
-
-    def _is_between_closes(self, now: datetime) -> bool:
-        lasts = [last for key in self._keys if (last := self._last_close(key)) is not None]
-        return all(now - last >= self._spare for last in lasts) and not self._is_busy(now + self._spare)
 
     def _repairs(self, now: datetime) -> dict[Key, datetime]:
         """Now and then, and rather between two closes: series with recent holes, and since when to ask."""

@@ -149,14 +149,16 @@ class RateLimiter:
         return Budget(self._per_minute, account.slots.rested + account.left, max(1, math.ceil(wait)))
 
     def _too_many(self, account: _Account, now: float) -> Problem:
-        until = account.refused_until if self._book else account.slots.resting[0]
-        return _too_many(Budget(self._per_minute, 0, max(1, math.ceil(until - now))))
+        return self._full(account.refused_until if self._book else account.slots.resting[0], now)
 
     def _refusal_alone(self, account: _Account, now: float) -> Problem:
         """With slots that rest here; without any, a book that comes back soon is waited for."""
         if now >= self._lease_until:
             return _away()
-        return _too_many(Budget(self._per_minute, 0, max(1, math.ceil(account.slots.resting[0] - now))))
+        return self._full(account.slots.resting[0], now)
+
+    def _full(self, until: float, now: float) -> Problem:
+        return _too_many(Budget(self._per_minute, 0, max(1, math.ceil(until - now))))
 
     def _begin_exchange(self, subject: str, account: _Account) -> None:
         if account.exchange is None:

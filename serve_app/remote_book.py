@@ -19,9 +19,8 @@ class RemoteBook:
         self._watched: WatchedLine | None = None
 
     async def introduce(self, *words: Any) -> Any:
-        life, kept, *line = await self._call(
-            "introduce", *words
-        )  # no line from an older version, which a roll leaves there
+        # No line from a limiter of an older version: a roll leaves it there.
+        life, kept, *line = await self._call("introduce", *words)
         if self._watched is not None:
             self._watched.leave()
         self._watched = WatchedLine(line[0]) if line and line[0] else None

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.market_data import COOL_DOWN_SECONDS, SPARE, MarketData
+from actors.market_data import COOL_DOWN_SECONDS, MarketData
 from actors.rolling_reread import SLICE_BARS
 from market.bar_store import BarStore
 from market.bars import Question, bars_from_columns, empty_bars
@@ -90,7 +90,6 @@ def market_data(
         lambda: world.now,
         monotonic=lambda: world.seconds,
         slice_bars=options.get("slice_bars", SLICE_BARS),
-        spare=options.get("spare", SPARE),
     )
 
 

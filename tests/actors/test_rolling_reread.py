@@ -94,19 +94,6 @@ def test_one_slice_of_each_series_an_hour_and_one_question_a_poll(tmp_path: Path
     assert [symbol for symbol, _, _ in old_questions(world)] == ["EURUSD", "USDJPY"] * 2
 
 
-def test_the_time_around_a_close_is_for_forecasts(tmp_path: Path) -> None:
-    world = World()
-    core = started(world, tmp_path, symbols=("EURUSD", "USDJPY"), spare=timedelta(minutes=20))
-    asked_at = set()
-    for minutes in range(1, 180):
-        world.now, before = MONDAY + timedelta(minutes=minutes), len(old_questions(world))
-        core.poll()
-        if len(old_questions(world)) > before:
-            asked_at.add(world.now.minute)
-    assert asked_at
-    assert asked_at <= set(range(20, 40))
-
-
 def test_the_place_survives_a_restart(tmp_path: Path) -> None:
     world = World()
     core = started(world, tmp_path)
