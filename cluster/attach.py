@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import threading
 import time
 from typing import Any
 
@@ -14,6 +16,7 @@ from configs.settings import Settings
 from market.errors import InputError, LstmcError, MarketUnavailable, WrongToken
 
 LOOK_SECONDS = 2.0
+AGAIN_SECONDS = 0.05
 QUIET_SECONDS = 300.0  # without a terminal: how often the live line is written down
 
 
@@ -49,11 +52,22 @@ def age_words(market_seconds: float | None) -> str:
 
 
 def heed_stop_signals() -> None:
-    """TERM interrupts as Ctrl-C does, and Ctrl-C in a shell's background job too, where it is switched off."""
+    """TERM interrupts as Ctrl-C does, and Ctrl-C in a shell's background job too, where it is switched off.
+
+    A destructor or a weak reference's callback swallows what is raised in it; then it is raised once more, a moment later.
+    """
+    otherwise, this_thread = sys.unraisablehook, threading.get_ident()
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def raise_again(swallowed: sys.UnraisableHookArgs) -> None:
+        if issubclass(swallowed.exc_type, KeyboardInterrupt):
+            threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (this_thread, signal.SIGINT)).start()
+        else:
+            otherwise(swallowed)
+
+    sys.unraisablehook = raise_again
     for stop_signal in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop_signal, interrupt)
 

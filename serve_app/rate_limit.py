@@ -66,6 +66,7 @@ class RateLimiter:
         self._introducing = asyncio.Lock()
         self._lease_until = math.inf if book is None else -math.inf
         self._alone_until: float | None = None  # since the book is known to have ended
+        self._leaving = False
         self._accounts: dict[str, _Account] = {}
 
     def take_held(self, subject: str) -> Budget | None:
@@ -94,6 +95,17 @@ class RateLimiter:
     async def follow(self) -> None:
         """Keep the lease and give back what is recalled, for ever."""
         await asyncio.gather(self._poll_forever(), self._watch_forever())
+
+    async def leave(self) -> None:
+        """Give all slots back, and from now on what each request leaves over: this replica is about to end, and what it
+        holds then counts as used for a minute. Requests that still come are counted as before."""
+        if self._book is None:
+            return
+        self._leaving = True
+        for subject, account in self._accounts.items():
+            account.recalled = True
+            self._begin_exchange(subject, account)
+        await asyncio.gather(*(account.exchange for account in self._accounts.values() if account.exchange))
 
     # Inside
 
@@ -169,9 +181,12 @@ class RateLimiter:
         try:
             while account.waiters or account.recalled:
                 account.recalled = False
-                if not await self._exchange(subject, account):
+                answered = await self._exchange(subject, account)
+                if not answered:
                     await asyncio.sleep(PAUSE_SECONDS)
                 self._serve_waiters(account)
+                if self._leaving and answered and account.slots != Slots():
+                    account.recalled = True
         finally:
             account.exchange = None
             if account.slots == Slots() and self._now() >= account.refused_until:
