@@ -21,6 +21,7 @@ from market.forecasts import BoardUpdate
 from serve_app.api import make_api
 from serve_app.asks import Busy
 from serve_app.board import board_for
+from serve_app.drain_watch import DrainWatch
 from serve_app.follower import Follower
 from serve_app.hot_path import HotPath
 from serve_app.lookups import ledger_lookups
@@ -53,15 +54,18 @@ class Api:
         self._board = board_for(self._settings)
         self._follower = Follower(self._board, _pull_from(NamedActor(handles.forecaster)))
         self._limiter = RateLimiter(self._settings.requests_per_minute, RemoteBook(NamedActor(handles.rate_limiter)))
+        self._drain_watch = DrainWatch()
         await self._follower.fill(_ask_sibling)
         self._following = [asyncio.create_task(self._follower.forever()), asyncio.create_task(self._limiter.follow())]
+        if self._settings.serve_proxy == "haproxy":  # otherwise nobody reaches the replica itself
+            self._leaving = asyncio.create_task(self._leave_in_time())
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         settings, board = self._settings, self._board
         lookups = ledger_lookups(settings)
         api = make_api(settings, board, self._limiter, settings.market_clock, lookups, compute=self._compute)
         export_forever(lambda: of_replica(dict(api.state.limited)))
-        return HotPath(api, settings, board, api.state.admission)
+        return self._drain_watch.learning(HotPath(api, settings, board, api.state.admission))
 
     async def _compute(self, model_id: str, symbols: Sequence[str]) -> Batch:
         try:
@@ -77,6 +81,16 @@ class Api:
     async def board(self) -> BoardUpdate | None:
         """For a replica that starts: all that is held here."""
         return self._board.update if self._board.filled else None
+
+    async def _leave_in_time(self) -> None:
+        """What this replica has for others, before Serve kills it."""
+        await self._drain_watch.drains()
+        self._board.end_streams()
+        await self._limiter.leave()
+
+    async def __del__(self) -> None:
+        """Called by Serve when no request is left, in time unless a stream is open."""
+        await self._limiter.leave()
 
     async def check_health(self) -> None:
         if any(task.done() for task in self._following):

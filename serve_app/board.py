@@ -93,6 +93,7 @@ class Board:
         self._sequence = 0
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._subscribers: set[Subscription] = set()
+        self.streams_end = False
 
     @property
     def grace(self) -> timedelta:
@@ -364,6 +365,11 @@ class Board:
         """Let every listener look whether it may still listen."""
         for subscriber in self._subscribers:
             subscriber.wake()
+
+    def end_streams(self) -> None:
+        """Every listener is to go on elsewhere: its stream ends behind the last whole event."""
+        self.streams_end = True
+        self.wake_subscribers()
 
     @property
     def subscriber_count(self) -> int:

@@ -57,11 +57,12 @@ async def events(
     heartbeat_seconds: float,
     admitted: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[bytes]:
-    """The endless body of the stream; ends when the caller's token does, or is `admitted` no more."""
+    """The endless body of the stream; ends when the caller's token does, or is `admitted` no more, or the
+    board's streams end."""
     subscription = board.subscribe(signals="signals" in caller.scopes, last_event_id=last_event_id)
     try:
         yield b"retry: 2000\n\n"
-        while board.wall() < caller.expires_at and admitted():
+        while not board.streams_end and board.wall() < caller.expires_at and admitted():
             if subscription.lagged:
                 subscription.restart()
                 yield subscription.body(board.snapshot_event())

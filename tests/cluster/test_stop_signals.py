@@ -40,9 +40,12 @@ def test_it_is_not_lost_in_a_destructor(one: signal.Signals) -> None:
             signal.raise_signal(one)
             swallowed.clear()  # not reached
 
-    with pytest.raises(KeyboardInterrupt):
+    def wait() -> None:
         Doomed()
         threading.Event().wait(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()
     assert swallowed
 
 

@@ -1,4 +1,4 @@
-"""Sixty a minute for a subject over four live replicas, also while one of them and the limiter itself are killed."""
+"""Sixty a minute for a subject over four live replicas, also while they are rolled, one of them is killed, and the limiter."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
@@ -71,6 +72,14 @@ class Limited(Cluster):
 
         return asyncio.run(all_of_them())
 
+    def listen(self, subject: str) -> str:
+        """What follows the first bytes of a stream until it ends; httpx raises when it is cut."""
+        headers = {"Authorization": f"Bearer {issue_token(self.settings, subject)}"}
+        url = f"http://127.0.0.1:{self.ports['port']}/api/v1/stream"
+        with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=300) as answer:
+            assert answer.status_code == 200
+            return "".join(answer.iter_text())
+
 
 def let_in(answers: list[Answer]) -> int:
     return sum(answer.status == 200 for answer in answers)
@@ -92,8 +101,27 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
         stop(made.home)
 
 
-def test_an_impatient_client_gets_sixty_and_no_more(limited: Limited) -> None:
+def replicas_started(limited: Limited) -> None:
     eventually(lambda: len(limited.processes("ServeReplica:lstmc:Api")) == REPLICAS, 90)
+
+
+def test_a_roll_costs_a_client_none_of_its_sixty(limited: Limited) -> None:
+    """Also while streams are open, which keep a replica until Serve kills it, and which end behind a whole event."""
+    replicas_started(limited)
+    with ThreadPoolExecutor() as pool:
+        streams = [pool.submit(limited.listen, "listener") for _ in range(3)]
+        seen = limited.ask("patient", 20, seed=4)
+        assert {answer.status for answer in seen} == {200}
+        limited.lstmc("roll")
+        again = limited.ask("patient", 60, seed=5)
+        assert let_in(again) >= 39
+        assert most_in_a_minute(seen + again) <= 60
+        for stream in streams:
+            assert stream.result(60).endswith("\n\n")
+
+
+def test_an_impatient_client_gets_sixty_and_no_more(limited: Limited) -> None:
+    replicas_started(limited)
     seen = limited.ask("impatient", 200, seed=1)
     assert {answer.status for answer in seen} == {200, 429}
     assert let_in(seen) >= 59

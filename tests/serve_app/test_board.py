@@ -197,6 +197,20 @@ def test_the_stream_starts_with_a_snapshot_and_goes_on_with_updates(board: Board
     assert board.subscriber_count == 0
 
 
+def test_a_board_that_is_about_to_go_ends_its_streams(board: Board) -> None:
+    async def listen() -> bytes:
+        stream = events(board, caller("read"), "", 3600)
+        assert [parse(wire)[0] for wire in [await anext(stream), await anext(stream)][1:]] == ["snapshot"]
+        waiting = asyncio.ensure_future(anext(stream, b"the end"))
+        await asyncio.sleep(0)  # it listens now, for an hour if need be
+        board.end_streams()
+        assert [wire async for wire in events(board, caller("read"), "", 3600)] == [b"retry: 2000\n\n"]
+        return await asyncio.wait_for(waiting, 5)
+
+    assert asyncio.run(listen()) == b"the end"
+    assert board.subscriber_count == 0
+
+
 def test_turning_stale_is_an_event(board: Board, clock: SetClock) -> None:
     def late() -> None:
         clock.advance(hours=2)

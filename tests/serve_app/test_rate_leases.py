@@ -46,6 +46,12 @@ class Cluster:
         self.replicas[i] = RateLimiter(self.limit, Wire(self), now=self.now)
         self.following[i] = asyncio.create_task(self.replicas[i].follow())
 
+    async def end_replica(self, i: int) -> None:
+        """As Serve does: it is told, and killed a while later."""
+        await self.replicas[i].leave()
+        await asyncio.sleep(3.0)
+        self.kill(i)
+
     def crash_book(self) -> None:
         self.book, self.up = RateLimiterActor(self.limit, reborn=True, now=self.now), False
 
@@ -200,6 +206,39 @@ def test_a_dead_replica_takes_its_slots_along_for_a_minute() -> None:
     run(scene())
 
 
+def test_a_replica_that_leaves_takes_no_slot_along() -> None:
+    """Nor while it still answers: a proxy sends it requests until it has heard."""
+
+    async def scene() -> None:
+        cluster = Cluster(60, 2, random.Random(1))
+        await settle()
+        assert [await cluster.ask(n % 2) for n in range(20)] == [200] * 20
+        ending = asyncio.create_task(cluster.end_replica(0))
+        await settle()
+        assert [await cluster.ask(0) for _ in range(5)] == [200] * 5
+        await ending
+        answers = [await cluster.ask(1) for _ in range(60)]
+        assert answers.count(200) == 60 - 20 - 5
+        assert cluster.now() < WINDOW_SECONDS
+        assert cluster.most_in_a_window() <= 60
+        cluster.end()
+
+    run(scene())
+
+
+def test_a_replica_leaves_without_a_book_that_answers() -> None:
+    async def scene() -> None:
+        cluster = Cluster(60, 1, random.Random(1))
+        await settle()
+        assert await cluster.ask(0) == 200
+        cluster.crash_book()
+        await asyncio.wait_for(cluster.replicas[0].leave(), 1.0)
+        cluster.end()
+        await RateLimiter(60, now=cluster.now).leave()  # nor where there never was one
+
+    run(scene())
+
+
 def test_a_restarted_book_leaves_held_slots_alone_and_opens_the_rest_after_a_minute() -> None:
     async def scene() -> None:
         cluster = Cluster(60, 2, random.Random(1))
@@ -315,7 +354,7 @@ def test_without_the_book_nobody_is_let_in_for_longer_than_a_lease() -> None:
 
 DEEDS = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "ask", "ask", "ask", "burst", "kill", "crash", "restart", "wait"]),
+        st.sampled_from(["ask", "ask", "ask", "ask", "burst", "kill", "leave", "crash", "restart", "wait"]),
         st.integers(0, 3),
         st.sampled_from([0.0, 0.01, 0.3, 2.0, 7.0, 31.0, 61.0]),
     ),
@@ -338,12 +377,15 @@ def test_never_more_than_the_limit_in_any_minute_whatever_happens(
         cluster = Cluster(limit, 4, random.Random(seed), lossy=lossy)
         cluster.hangs, cluster.silent = away != "refuses", away == "is silent"
         asked: list[asyncio.Task[int]] = []
+        ending: list[asyncio.Task[None]] = []
         for deed, i, pause in deeds:
             if deed in ("ask", "burst"):
                 many = 1 if deed == "ask" else 3 * limit
                 asked += [asyncio.create_task(cluster.ask(i, f"desk-{i % 2}")) for _ in range(many)]
             elif deed == "kill":
                 cluster.kill(i)
+            elif deed == "leave":
+                ending.append(asyncio.create_task(cluster.end_replica(i)))
             elif deed == "crash":
                 cluster.crash_book()
             elif deed == "restart":
@@ -355,7 +397,7 @@ def test_never_more_than_the_limit_in_any_minute_whatever_happens(
         await asyncio.sleep(30 + LEASE_SECONDS + WINDOW_SECONDS)
         answers = [await cluster.ask(n % 4, "desk-0") for n in range(4 * limit)]
         assert answers.count(200) == limit
-        assert all(task.done() for task in asked)
+        assert all(task.done() for task in [*asked, *ending])
         assert cluster.most_in_a_window() <= limit
         cluster.end()
 
