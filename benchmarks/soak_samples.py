@@ -68,6 +68,8 @@ def role_of(title: str) -> str:
     """ "Api" for `ray::ServeReplica:lstmc:Api.handle_request`, "ForecasterActor", "raylet", "job", or the program's name."""
     if title.startswith("ray::"):
         name = re.split(r"[.(\s]", title.removeprefix("ray::"))[0]
+        if name.startswith("_ray_internal_job_actor_"):  # as it is called until its first method runs
+            return "JobSupervisor"
         return "idle worker" if name == "IDLE" else name.removeprefix("ServeReplica:lstmc:") or "worker"
     if title.startswith("ray-dashboard-"):
         return "dashboard"  # one of its modules, each a process

@@ -37,6 +37,7 @@ from market.errors import InputError
         ("ray::ForecasterActor", "ForecasterActor"),
         ("ray::MarketDataActor.tail", "MarketDataActor"),
         ("ray::IDLE", "idle worker"),
+        ("ray::_ray_internal_job_actor_soak-26:JobSupervisor.__init__", "JobSupervisor"),
         ("ray::_run_fold() trees", "_run_fold"),
         ("ray-dashboard-JobHead-0 (/x/python3.11 -B -c ...)", "dashboard"),
         ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/t", "control store"),
