@@ -62,7 +62,7 @@ def heed_stop_signals() -> None:
         raise KeyboardInterrupt
 
     def raise_again(swallowed: sys.UnraisableHookArgs) -> None:
-        if issubclass(swallowed.exc_type, KeyboardInterrupt):
+        if issubclass(swallowed.exc_type, (KeyboardInterrupt, SystemExit)):  # the latter is Ray's answer to TERM
             threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (this_thread, signal.SIGINT)).start()
         else:
             otherwise(swallowed)

@@ -12,15 +12,17 @@ LOOK_SECONDS = 0.5
 
 
 class DrainWatch:
-    """Where this replica listens is learned from its requests: before the first one it has nothing to give up."""
+    """Where this replica listens is learned from its requests: before the first one it has nothing to give up. Those that
+    Ray's own proxy hands on while HAProxy knows no replica name that proxy, which never says so of a replica."""
 
     def __init__(self) -> None:
-        self._address: tuple[str, int] | None = None
+        self._addresses: set[tuple[str, int]] = set()
 
     def learning(self, app: ASGIApp) -> ASGIApp:
         async def learn(scope: Scope, receive: Receive, send: Send) -> None:
-            if self._address is None:
-                self._address = scope.get("server")
+            server = scope.get("server")
+            if server is not None and server not in self._addresses:
+                self._addresses.add(server)
             await app(scope, receive, send)
 
         return learn
@@ -28,15 +30,13 @@ class DrainWatch:
     async def drains(self) -> None:
         """Returns once it does. An answer that does not come says nothing."""
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=1.0) as client:
-            while not await self._is_draining(client):
+            while not any([await _says_draining(client, *address) for address in list(self._addresses)]):
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _is_draining(self, client: httpx.AsyncClient) -> bool:
-        if self._address is None:
-            return False
-        host, port = self._address
-        try:
-            told = await client.get(f"http://{host}:{port}/-/healthz")
-        except httpx.HTTPError:
-            return False
-        return "DRAINING" in told.text
+
+async def _says_draining(client: httpx.AsyncClient, host: str, port: int) -> bool:
+    try:
+        told = await client.get(f"http://{host}:{port}/-/healthz")
+    except Exception:  # whatever it is, the next look may succeed
+        return False
+    return "DRAINING" in told.text

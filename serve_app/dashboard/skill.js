@@ -80,8 +80,9 @@ function skillBar(card) {
 // The tile: of the longest horizon the live coverage of its 80 % range, and its live skill.
 export function showRecord(cards, bars) {
   const covered = cards.find((card) => card.target === `r${bars}` && hasCoverage(card));
-  const skilled = cards.find((card) => [`rv${bars}`, `r${bars}`].includes(card.target) && hasLiveSkill(card));
-  const waiting = cards.find((card) => card.live_reason);
+  const own = cards.filter((card) => [`rv${bars}`, `r${bars}`].includes(card.target));
+  const skilled = own.find(hasLiveSkill);
+  const waiting = own.find((card) => card.live_reason);
   $("record-share").textContent = covered ? percent(covered.live_coverage80, 1) : "";
   $("record-of").textContent = covered ? t("record.coverage", { n: number(covered.live_n) }, covered.live_n) : t("record.none");
   $("record-bar").hidden = !covered;

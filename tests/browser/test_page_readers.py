@@ -67,6 +67,21 @@ def test_a_ukrainian_browser_is_spoken_to_in_ukrainian_until_its_reader_chooses(
     assert page.page.locator("html").get_attribute("lang") == "en"
 
 
+def test_the_tile_waits_for_the_outcomes_of_its_own_horizon(make_site: Callable[..., Site], open_page: Open) -> None:
+    site = make_site(filled=False)
+    update = site.market.update()
+    known = {"rv24": "0 closes have known outcomes.", "sign1": "3 closes have known outcomes."}
+    cards = [
+        card | {"live_coverage80": None, "live_reason": known.get(card["target"], "")} for card in update.skill["H1"]
+    ]
+    site.publish(replace(update, skill={"H1": cards[::-1]}))
+    page = open_page(site.url)
+    page.log_in(site.token())
+    page.wait_for_forecast()
+    assert page.text("record-of") == "No live outcome is known yet."
+    assert page.text("record-skill") == "0 closes have known outcomes."
+
+
 def test_the_page_says_of_skill_what_the_api_says(coded_site: Site, open_page: Open) -> None:
     page = open_page(coded_site.url, coded_site.token(), locale="de-DE")  # a language it has no texts in: English
     page.wait_for_forecast()

@@ -49,6 +49,19 @@ def test_it_is_not_lost_in_a_destructor(one: signal.Signals) -> None:
     assert swallowed
 
 
+def test_nor_is_what_ray_makes_of_term() -> None:
+    class Doomed:
+        def __del__(self) -> None:
+            raise SystemExit
+
+    def wait() -> None:
+        Doomed()
+        threading.Event().wait(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()
+
+
 def test_what_else_a_destructor_raises_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda about: told.append(about.exc_type))

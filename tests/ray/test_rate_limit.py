@@ -73,12 +73,16 @@ class Limited(Cluster):
         return asyncio.run(all_of_them())
 
     def listen(self, subject: str) -> str:
-        """What follows the first bytes of a stream until it ends; httpx raises when it is cut."""
+        """All of a stream until it ends, which it does in time; httpx raises when it is cut."""
         headers = {"Authorization": f"Bearer {issue_token(self.settings, subject)}"}
         url = f"http://127.0.0.1:{self.ports['port']}/api/v1/stream"
         with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=300) as answer:
             assert answer.status_code == 200
-            return "".join(answer.iter_text())
+            told, deadline = "", time.monotonic() + 120
+            for text in answer.iter_text():  # a heartbeat at least, each 15 s
+                told += text
+                assert time.monotonic() < deadline
+            return told
 
 
 def let_in(answers: list[Answer]) -> int:
