@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA, empty_bars
 from market.errors import InputError, StoreUnavailable
@@ -182,7 +183,8 @@ class BarStore:
     def quarantined(self) -> pa.Table:
         if not DeltaTable.is_deltatable(str(self._quarantine_path)):
             return QUARANTINE_SCHEMA.empty_table()
-        return DeltaTable(str(self._quarantine_path)).to_pyarrow_table().cast(QUARANTINE_SCHEMA)
+        table = DeltaTable(str(self._quarantine_path))
+        return _dataset(table, self._quarantine_path).to_table().cast(QUARANTINE_SCHEMA)
 
     def compact(self) -> int:
         """Merge small files; versions of the last thirty days stay readable. Returns how many files are left."""
@@ -237,7 +239,7 @@ class BarStore:
     def _spans(self) -> dict[tuple[str, str], Span]:
         table = self._open()
         if table is not None and table.version() != self._index_version:
-            self._index = _index(_columns(table, KEY))
+            self._index = _index(_dataset(table, self.path).to_table(columns=list(KEY)))
             self._index_version = table.version()
         return self._index
 
@@ -273,11 +275,11 @@ class BarStore:
     def _dataset(self, table: DeltaTable, pruning: str) -> Any:
         """The files of a range. Listing them takes longer than reading them, and one range is asked for by many symbols."""
         if table is not self._table:
-            return table.to_pyarrow_dataset(file_pruning_predicate=pruning or None)
+            return _dataset(table, self.path, pruning)
         if table.version() != self._files_version or len(self._files) >= RANGES_KEPT:
             self._files, self._files_version = {}, table.version()
         if pruning not in self._files:
-            self._files[pruning] = table.to_pyarrow_dataset(file_pruning_predicate=pruning or None)
+            self._files[pruning] = _dataset(table, self.path, pruning)
         return self._files[pruning]
 
     def _known(self, bars: pa.Table) -> pa.Table:
@@ -352,8 +354,11 @@ def _name(timeframe: str | Timeframe) -> str:
     return timeframe.value if isinstance(timeframe, Timeframe) else Timeframe.parse(timeframe).value
 
 
-def _columns(table: DeltaTable, names: Sequence[str]) -> pa.Table:
-    return table.to_pyarrow_dataset().to_table(columns=list(names))
+def _dataset(table: DeltaTable, path: Path, pruning: str = "") -> Any:
+    """Of the table at `path`, read by Arrow's own file system. Delta's is in Python, which Arrow's threads may still want when
+    a command has done its work and Python ends: that aborts it."""
+    here = SubTreeFileSystem(str(path), LocalFileSystem())
+    return table.to_pyarrow_dataset(file_pruning_predicate=pruning or None, filesystem=here)
 
 
 def _group_ids(rows: pa.Table) -> np.ndarray:
