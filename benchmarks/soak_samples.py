@@ -68,7 +68,7 @@ def role_of(title: str) -> str:
     """ "Api" for `ray::ServeReplica:lstmc:Api.handle_request`, "ForecasterActor", "raylet", "job", or the program's name."""
     if title.startswith("ray::"):
         name = re.split(r"[.(\s]", title.removeprefix("ray::"))[0]
-        if name.startswith("_ray_internal_job_actor_"):  # as it is called until its first method runs
+        if name.startswith("_ray_internal_job_actor_"):  # a job's supervisor, at times under its actor's name
             return "JobSupervisor"
         return "idle worker" if name == "IDLE" else name.removeprefix("ServeReplica:lstmc:") or "worker"
     if title.startswith("ray-dashboard-"):

@@ -184,7 +184,7 @@ class BarStore:
         if not DeltaTable.is_deltatable(str(self._quarantine_path)):
             return QUARANTINE_SCHEMA.empty_table()
         table = DeltaTable(str(self._quarantine_path))
-        return _dataset(table, self._quarantine_path).to_table().cast(QUARANTINE_SCHEMA)
+        return _arrow_dataset(table, self._quarantine_path).to_table().cast(QUARANTINE_SCHEMA)
 
     def compact(self) -> int:
         """Merge small files; versions of the last thirty days stay readable. Returns how many files are left."""
@@ -239,7 +239,7 @@ class BarStore:
     def _spans(self) -> dict[tuple[str, str], Span]:
         table = self._open()
         if table is not None and table.version() != self._index_version:
-            self._index = _index(_dataset(table, self.path).to_table(columns=list(KEY)))
+            self._index = _index(_arrow_dataset(table, self.path).to_table(columns=list(KEY)))
             self._index_version = table.version()
         return self._index
 
@@ -275,11 +275,11 @@ class BarStore:
     def _dataset(self, table: DeltaTable, pruning: str) -> Any:
         """The files of a range. Listing them takes longer than reading them, and one range is asked for by many symbols."""
         if table is not self._table:
-            return _dataset(table, self.path, pruning)
+            return _arrow_dataset(table, self.path, pruning)
         if table.version() != self._files_version or len(self._files) >= RANGES_KEPT:
             self._files, self._files_version = {}, table.version()
         if pruning not in self._files:
-            self._files[pruning] = _dataset(table, self.path, pruning)
+            self._files[pruning] = _arrow_dataset(table, self.path, pruning)
         return self._files[pruning]
 
     def _known(self, bars: pa.Table) -> pa.Table:
@@ -354,7 +354,7 @@ def _name(timeframe: str | Timeframe) -> str:
     return timeframe.value if isinstance(timeframe, Timeframe) else Timeframe.parse(timeframe).value
 
 
-def _dataset(table: DeltaTable, path: Path, pruning: str = "") -> Any:
+def _arrow_dataset(table: DeltaTable, path: Path, pruning: str = "") -> Any:
     """Of the table at `path`, read by Arrow's own file system. Delta's is in Python, which Arrow's threads may still want when
     a command has done its work and Python ends: that aborts it."""
     here = SubTreeFileSystem(str(path), LocalFileSystem())

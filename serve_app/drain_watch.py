@@ -21,7 +21,7 @@ class DrainWatch:
     def learning(self, app: ASGIApp) -> ASGIApp:
         async def learn(scope: Scope, receive: Receive, send: Send) -> None:
             server = scope.get("server")
-            if server is not None and server not in self._addresses:
+            if server is not None:
                 self._addresses.add(server)
             await app(scope, receive, send)
 
